@@ -1,0 +1,81 @@
+"""The one thing every part of lmx agrees on: what a model reads and what it is asked.
+
+Shapes, project-wide: B sequences, L positions, D width, H heads, K head width, V vocabulary.
+Attention is data, not architecture: query q may look at key k when both belong to the same document
+and `order[k] <= order[q]`.
+
+    causal                 order = 0 1 2 3 4
+    bidirectional          order = 0 0 0 0 0
+    prefix of 3            order = 0 0 0 1 2
+    two packed documents   order = 0 1 2 0 1    document = 0 0 0 1 1
+    permutation            order = any permutation
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORE = -100  # a target that is not scored
+PADDING = -1  # a document id that nothing attends to
+
+Pattern = Literal["causal", "full", "mixed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Targets are aligned: position i is asked for `targets[i]`; the model never shifts."""
+
+    tokens: Tensor  # [B, L] what the model reads
+    targets: Tensor  # [B, L] what it must predict there, or IGNORE
+    position: Tensor  # [B, L] distance from the start of the document
+    document: Tensor  # [B, L] document id within the row, or PADDING
+    order: Tensor  # [B, L] see above
+    source: "Batch | None" = None  # the encoder's side, in the encoder-decoder layout
+    pattern: Pattern = "mixed"  # what visible() is, so that a mask is built only where one is needed
+
+    @property
+    def num_targets(self) -> Tensor:
+        """[] int64, scored positions."""
+        return (self.targets != IGNORE).sum()
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`; copies overlap with computation when the memory is pinned."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor | Batch) else value
+            for name, value in values.items()
+        }
+        return replace(self, **moved)
+
+
+def visible(batch: Batch, *, strict: bool = False) -> Tensor:
+    """[B, 1, L, L] bool, True where query (row) may attend to key (column).
+
+    `strict` asks for `order[k] < order[q]` (XLNet's query stream). Every position sees at least
+    itself, padding too, so that no softmax runs over nothing.
+    """
+    same = batch.document[:, :, None] == batch.document[:, None, :]
+    q, k = batch.order[:, :, None], batch.order[:, None, :]
+    ready = k < q if strict else k <= q
+    itself = torch.eye(batch.tokens.shape[1], dtype=torch.bool, device=batch.tokens.device)
+    real = (batch.document != PADDING)[:, None, :]
+    seen = same & ready & real
+    alone = ~seen.any(-1, keepdim=True) & itself
+    return (seen | alone)[:, None]
+
+
+def visible_pairs(batch: Batch) -> int:
+    """How many (query, key) pairs of real positions are visible: what attention has to compute."""
+    document, order = batch.document.cpu().numpy(), batch.order.cpu().numpy()
+    row = np.broadcast_to(np.arange(len(document))[:, None], document.shape)
+    real = document != PADDING
+    group = (row * (document.max(initial=0) + 1) + document)[real]
+    order = order[real]
+    span = int(order.max(initial=0)) + 1
+    key = np.sort(group * span + order)
+    upto = np.searchsorted(key, group * span + order, side="right")
+    before = np.searchsorted(key, group * span, side="left")
+    return int((upto - before).sum())
