@@ -35,6 +35,7 @@ class Batch:
     order: Tensor  # [B, L] see above
     source: "Batch | None" = None  # the encoder's side, in the encoder-decoder layout
     pattern: Pattern = "mixed"  # what visible() is, so that a mask is built only where one is needed
+    capacity: int  # at least as many as there are targets: the static number of rows that the head sees
 
     @property
     def num_targets(self) -> Tensor:

@@ -1,0 +1,126 @@
+"""What an objective is: what to hide from the model, what to ask, how to score the answer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmx.batch import IGNORE, PADDING, Batch
+from lmx.data.noise import Keys
+from lmx.data.packing import Sample
+from lmx.nn.cross_entropy import linear_cross_entropy
+from lmx.nn.transformer import Transformer
+
+BUCKET = 64  # asked positions are rounded up to a multiple, so that the head sees few shapes
+
+
+class Objective(nn.Module, ABC):
+    """One file per subclass. A module, so that heads and helper networks train with the model.
+
+    `collate` runs on the CPU and owns all randomness; it is pure: the same samples and keys give the same batch.
+    `forward` runs on the device. Losses are sums, and `counts` says over how many predictions, so that the mean over
+    a step is exact however the step is cut into micro-batches and ranks.
+    """
+
+    lookahead = 0  # tokens that a sample sees beyond those it consumes
+    measures_text = False  # True: the nats are -log p(text), token by token, so that bits per byte are defined
+    generates = False  # True: `next_logits` continues a text
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: dict[str, float] = {"loss": 1.0}  # term -> its weight in what is minimised
+
+    @abstractmethod
+    def raw_lengths(self, keys: Keys) -> np.ndarray:
+        """[N] int64, corpus tokens that each sample consumes."""
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Sample], keys: Keys) -> Batch:
+        """Samples -> the batch that poses the question."""
+
+    @abstractmethod
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """term -> [] int64 predictions it sums over, known before the model runs."""
+
+    @abstractmethod
+    def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
+        """term -> [] loss in nats, summed over its predictions."""
+
+
+class Prediction(Objective):
+    """Objectives that score `batch.targets` with one vocabulary head. Subclasses only say what to hide."""
+
+    def __init__(self, *, width: int, vocabulary_size: int, tied: bool, z_loss: float):
+        super().__init__()
+        self.head = None if tied else nn.Linear(width, vocabulary_size, bias=False)
+        if self.head is not None:
+            nn.init.normal_(self.head.weight, std=0.3 * width**-0.5)
+            self.head.is_head = True  # optimizers treat it like an embedding
+        if z_loss:
+            self.weights["z"] = z_loss
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        return dict.fromkeys(self.weights, batch.num_targets)
+
+    def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
+        hidden, targets = asked(model(batch), batch)
+        nats, z = linear_cross_entropy(hidden, self.output_weight(model), targets, z="z" in self.weights)
+        return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+
+    def output_weight(self, model: Transformer) -> Tensor:
+        """[V, D], a row for each entry of the vocabulary"""
+        return model.embedding.weight if self.head is None else self.head.weight
+
+    def logits(self, model: Transformer, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., V] float32"""
+        return (hidden @ self.output_weight(model).to(hidden.dtype).T).float()
+
+
+def asked(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Hidden states [N, D] and targets [N] of the asked positions; N is `batch.capacity`, filled up with IGNORE.
+
+    The number is known on the host, so the shape is static and no device waits.
+    """
+    targets = batch.targets.flatten()
+    index = (targets != IGNORE).nonzero_static(size=batch.capacity, fill_value=-1)[:, 0]
+    filler = index < 0
+    index = index.clamp(min=0)
+    return hidden.flatten(0, 1)[index], targets[index].masked_fill(filler, IGNORE)
+
+
+def stack(rows: Sequence[Mapping[str, np.ndarray]], length: int) -> Batch:
+    """Rows of fields [n], n <= length -> a batch [B, length].
+
+    A row must have `tokens`, `targets` and `order`. `document` defaults to one document, `position` to the distance from the
+    document's start.
+    """
+    fill = {"tokens": 0, "targets": IGNORE, "position": 0, "document": PADDING, "order": 0}
+    columns = {name: np.full((len(rows), length), value, dtype=np.int64) for name, value in fill.items()}
+    for number, row in enumerate(rows):
+        size = len(row["tokens"])
+        document = row.get("document", np.zeros(size, dtype=np.int64))
+        full = {"document": document, "position": positions(document), **row}
+        for name, column in columns.items():
+            column[number, :size] = full[name]
+    count = int((columns["targets"] != IGNORE).sum())
+    tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
+    return Batch(**tensors, pattern=pattern(columns), capacity=-(-count // BUCKET) * BUCKET)
+
+
+def positions(document: np.ndarray) -> np.ndarray:
+    """[n] distance from the start of the run of equal document ids: 0 0 0 1 1 -> 0 1 2 0 1."""
+    index = np.arange(len(document))
+    starts = np.concatenate([[True], document[1:] != document[:-1]])[: len(document)]
+    return index - np.maximum.accumulate(np.where(starts, index, 0))
+
+
+def pattern(columns: Mapping[str, np.ndarray]) -> str:
+    """What visible() is, if it is one of the two simple cases in every row: then nobody has to build a mask."""
+    document, order = columns["document"], columns["order"]
+    if (document != document[:, :1]).any() or (document == PADDING).any():
+        return "mixed"
+    if (order == order[:, :1]).all():
+        return "full"
+    return "causal" if (order == np.arange(order.shape[1])).all() else "mixed"

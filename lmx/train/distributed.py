@@ -1,0 +1,57 @@
+"""What ranks have to agree on. With one process every function is the identity."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def start(device: torch.device) -> None:
+    """Join the other ranks, if torchrun started this process."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def total(values: Sequence[int], device: torch.device) -> list[int]:
+    """Sums over ranks, exact: in int64."""
+    if not dist.is_initialized():
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.int64, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def largest(value: int, device: torch.device) -> int:
+    """The largest over ranks: how they agree to stop at the same step."""
+    if not dist.is_initialized():
+        return value
+    tensor = torch.tensor(value, dtype=torch.int64, device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return int(tensor)
+
+
+def add(tensors: Iterable[Tensor]) -> None:
+    """Sum each tensor over ranks, in place."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()

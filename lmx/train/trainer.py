@@ -1,0 +1,177 @@
+"""The training loop, the same for every objective: a generator that yields after each optimizer step.
+
+Losses are sums; what they are divided by is counted over all micro-batches and ranks before the first of them runs. So a step
+does not depend on how it is cut up. What follows a step (logging, evaluation, checkpoints) is up to the caller.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from lmx.batch import Batch
+from lmx.data.noise import torch_seed
+from lmx.errors import NonFinite
+from lmx.optim.optimizer import Optimizer
+from lmx.train import distributed
+from lmx.train.budget import Budget, Cost, Ledger
+from lmx.train.device import autocast
+from lmx.train.flops import Flops
+from lmx.train.learner import Learner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Micro:
+    """One micro-batch, and where it comes from."""
+
+    batch: Batch
+    tokens: int  # of text, consumed
+    first: int  # index of its first sample
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step did. Losses are means over the step, in nats; None where the step had no target."""
+
+    number: int
+    losses: dict[str, float | None]
+    loss: float | None  # what was minimised: the weighted sum
+    grad_norm: float
+    lr: float
+    seconds: float
+    applied: bool
+
+
+class Trainer:
+    """`loader(step)` gives this rank's micro-batches of any step, a pure function."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        optimizer: Optimizer,
+        budget: Budget,
+        flops: Flops,
+        loader: Callable[[int], Sequence[Micro]],
+        device: torch.device,
+        seed: int,
+        *,
+        batch_tokens: Annotated[int, Ge(1)],
+        micro_batch: Annotated[int, Ge(1)] | None,
+        precision: Literal["auto", "fp32", "bf16"],
+        compile: Literal["auto", "on", "off"],
+        clip: Annotated[float, Gt(0)],
+        skip_limit: Annotated[int, Ge(0)],
+        log_every: Annotated[int, Ge(1)],
+        checkpoint_every: Annotated[int, Ge(1)],
+        keep: Annotated[int, Interval(ge=2, le=1000)],
+    ):
+        self.learner, self.optimizer, self.budget, self.flops, self.loader = learner, optimizer, budget, flops, loader
+        self.device, self.seed, self.precision, self.clip = device, seed, precision, clip
+        self.batch_tokens, self.micro_batch, self.compile = batch_tokens, micro_batch, compile
+        self.skip_limit, self.log_every, self.checkpoint_every, self.keep = skip_limit, log_every, checkpoint_every, keep
+        self.ledger, self.skipped_in_a_row = Ledger(), 0
+
+    def run(self) -> Iterator[Step]:
+        """Train from where the ledger stands until the budget is spent; resumable after any step."""
+        self.learner.train()
+        while True:
+            micros = self.loader(self.ledger.step + 1)
+            cost = self.cost(micros)
+            if self.budget.exhausted(self.ledger, cost):
+                return
+            progress = self.budget.progress(self.ledger, cost)
+            start = time.perf_counter()
+            step = self.step(micros, progress, start)
+            self.account(cost, step)
+            yield step
+
+    def cost(self, micros: Sequence[Micro]) -> Cost:
+        """What the step spends, over all ranks."""
+        own = sum((self.price(micro) for micro in micros), Cost())
+        return Cost(*distributed.total(own.row(), self.device))
+
+    def price(self, micro: Micro) -> Cost:
+        batch = micro.batch
+        return Cost(micro.tokens, batch.tokens.numel(), int(batch.num_targets), self.flops(batch))
+
+    def step(self, micros: Sequence[Micro], progress: float, start: float) -> Step:
+        """One forward and backward over every micro-batch, one update."""
+        objective = self.learner.objective
+        terms = list(objective.weights)
+        own = [sum(int(objective.counts(micro.batch)[term]) for micro in micros) for term in terms]
+        counts = dict(zip(terms, distributed.total(own, self.device), strict=True))
+        sums = torch.zeros(len(terms), dtype=torch.float64)
+        for micro in micros:
+            losses = self.backward(micro, counts)
+            sums += torch.stack([losses[term].detach().double().cpu() for term in terms])
+        distributed.add([sums] if self.device.type == "cpu" else [])
+        losses = {term: float(value) / counts[term] if counts[term] else None for term, value in zip(terms, sums, strict=True)}
+        norm = self.gradient_norm()
+        applied = math.isfinite(norm) and all(value is None or math.isfinite(value) for value in losses.values())
+        lr = self.optimizer.step(progress) if applied else 0.0
+        self.optimizer.zero_grad()
+        self.check(applied, losses, norm, micros)
+        loss = sum(objective.weights[term] * value for term, value in losses.items() if value is not None)
+        return Step(
+            number=self.ledger.step + 1, losses=losses, loss=loss, grad_norm=norm, lr=lr, applied=applied,
+            seconds=time.perf_counter() - start,
+        )  # fmt: skip
+
+    def backward(self, micro: Micro, counts: dict[str, int]) -> dict[str, Tensor]:
+        """Gradients of one micro-batch's share of the step's mean loss; -> its sums."""
+        torch.manual_seed(torch_seed(self.seed, "dropout", micro.first))
+        batch = micro.batch.to(self.device)
+        with autocast(self.device, self.precision):
+            losses = self.learner(batch)
+        weights = self.learner.objective.weights
+        sum(weights[term] * value / max(counts[term], 1) for term, value in losses.items()).backward()
+        return losses
+
+    def gradient_norm(self) -> float:
+        """Sum gradients over ranks, clip them to `clip`; -> the norm before clipping."""
+        parameters = [parameter for parameter in self.learner.parameters() if parameter.grad is not None]
+        distributed.add(parameter.grad for parameter in parameters)
+        return float(nn.utils.clip_grad_norm_(parameters, self.clip))
+
+    def check(self, applied: bool, losses: dict[str, float | None], norm: float, micros: Sequence[Micro]) -> None:
+        """Count steps that were not finite, and stop after too many in a row."""
+        self.skipped_in_a_row = 0 if applied else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row <= self.skip_limit:
+            return
+        bad = [term for term, value in losses.items() if value is not None and not math.isfinite(value)]
+        term = f"term {', '.join(bad)}" if bad else f"the gradient (norm {norm})"
+        last = micros[-1].first + micros[-1].samples - 1
+        raise NonFinite(
+            f"step {self.ledger.step + 1}: {term} is not finite, {self.skipped_in_a_row} steps in a row (samples {micros[0].first}"
+            f"-{last}); weights were left as they were before. Try a lower optim.lr or trainer.precision=fp32."
+        )
+
+    def account(self, cost: Cost, step: Step) -> None:
+        ledger = self.ledger
+        ledger.step += 1
+        ledger.tokens += cost.tokens
+        ledger.positions += cost.positions
+        ledger.targets += cost.targets
+        ledger.flops += cost.flops
+        ledger.seconds += step.seconds
+        ledger.skipped += not step.applied
+        self.budget.freeze(ledger)
+
+    def state(self) -> dict:
+        """What resuming needs besides weights and moments."""
+        return {
+            "ledger": self.ledger.state(),
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "frozen_steps": self.budget.frozen_steps,
+        }
+
+    def load(self, state: dict) -> None:
+        self.ledger = Ledger(**state["ledger"])
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+        self.budget.frozen_steps = state["frozen_steps"]
