@@ -34,11 +34,14 @@ class View:
     pattern: Pattern
     mask: Tensor | None = None  # bool, broadcasts to [B, H, L, L]; None: everything is visible, or causal in sdpa
     blocks: BlockMask | None = None  # flex
+    widths: list[int] | None = None  # inside `uncounted`: takes heads x head width of each call
 
 
 def view(batch: Batch, backend: Backend = "auto", *, mask: Tensor | None = None, strict: bool = False) -> View:
     """The view that `batch` defines, or the given `mask` ([B, 1, L, L] bool, True is visible) instead."""
     length, device = batch.tokens.shape[1], batch.tokens.device
+    if (widths := UNCOUNTED.get()) is not None:
+        return View("sdpa", "full", widths=widths)
     if mask is not None or strict:
         mask = visible(batch, strict=strict) if mask is None else mask
         return View("sdpa" if backend in ("auto", "flex") else backend, "mixed", mask)
@@ -74,8 +77,8 @@ def block_mask(batch: Batch) -> BlockMask:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, view: View, dropout: float = 0.0) -> Tensor:
     """q [B, H, L, K], k and v [B, G, L, K] with G dividing H (grouped queries) -> [B, H, L, K]."""
-    if (widths := UNCOUNTED.get()) is not None:
-        widths.append(q.shape[1] * q.shape[3])
+    if view.widths is not None:
+        view.widths.append(q.shape[1] * q.shape[3])
         return q + k.mean() + v.mean()
     if view.backend == "flex":
         return flex_attention(q, k, v, block_mask=view.blocks, enable_gqa=q.shape[1] != k.shape[1])

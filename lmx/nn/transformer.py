@@ -21,6 +21,8 @@ EPSILON = 1e-6  # of every RMSNorm
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
+    compiles = True  # the unit that torch.compile sees: one graph serves every layer
+
     def __init__(self, *, width: int, heads: int, kv_heads: int, mlp: int, dropout: float):
         super().__init__()
         self.heads, self.kv_heads, self.dropout = heads, kv_heads, dropout

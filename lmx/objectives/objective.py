@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lmx.batch import IGNORE, PADDING, Batch
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
-from lmx.nn.cross_entropy import linear_cross_entropy
+from lmx.nn.cross_entropy import VocabularyLoss
 from lmx.nn.transformer import Transformer
 
 BUCKET = 64  # asked positions are rounded up to a multiple, so that the head sees few shapes
@@ -58,6 +58,7 @@ class Prediction(Objective):
         if self.head is not None:
             nn.init.normal_(self.head.weight, std=0.3 * width**-0.5)
             self.head.is_head = True  # optimizers treat it like an embedding
+        self.score = VocabularyLoss()
         if z_loss:
             self.weights["z"] = z_loss
 
@@ -66,7 +67,7 @@ class Prediction(Objective):
 
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         hidden, targets = asked(model(batch), batch)
-        nats, z = linear_cross_entropy(hidden, self.output_weight(model), targets, z="z" in self.weights)
+        nats, z = self.score(hidden, self.output_weight(model), targets, z="z" in self.weights)
         return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
 
     def output_weight(self, model: Transformer) -> Tensor:

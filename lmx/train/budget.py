@@ -60,14 +60,16 @@ class Budget:
         self.currency: str = given[0]
         self.amount: float = getattr(self, given[0])
 
+    @property
+    def spends_steps(self) -> bool:
+        return self.currency == "steps" or self.frozen_steps is not None
+
     def spent(self, ledger: Ledger) -> float:
-        if self.currency == "seconds" and self.frozen_steps is not None:
-            return ledger.step
-        return ledger.step if self.currency == "steps" else getattr(ledger, self.currency)
+        return ledger.step if self.spends_steps else getattr(ledger, self.currency)
 
     def price(self, ledger: Ledger, cost: Cost) -> float:
         """What the next step takes from the budget; in seconds, what a step took so far."""
-        if self.currency == "steps" or self.frozen_steps is not None:
+        if self.spends_steps:
             return 1
         if self.currency == "seconds":
             return ledger.seconds / ledger.step if ledger.step else 0.0

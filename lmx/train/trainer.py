@@ -14,25 +14,18 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from lmx.batch import Batch
+from lmx.data.loader import Micro
 from lmx.data.noise import torch_seed
 from lmx.errors import NonFinite
 from lmx.optim.optimizer import Optimizer
 from lmx.train import distributed
 from lmx.train.budget import Budget, Cost, Ledger
-from lmx.train.device import autocast
+from lmx.train.device import autocast, can_compile
 from lmx.train.flops import Flops
 from lmx.train.learner import Learner
 
-
-@dataclass(frozen=True, kw_only=True)
-class Micro:
-    """One micro-batch, and where it comes from."""
-
-    batch: Batch
-    tokens: int  # of text, consumed
-    first: int  # index of its first sample
-    samples: int
+COMPILING_REPAYS = 60.0  # seconds of training
+TYPICAL_FLOPS = 3e11  # a second, of a small model on a few cores, for the rule above
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +57,7 @@ class Trainer:
         batch_tokens: Annotated[int, Ge(1)],
         micro_batch: Annotated[int, Ge(1)] | None,
         precision: Literal["auto", "fp32", "bf16"],
-        compile: Literal["auto", "on", "off"],
+        compile: bool | Literal["auto"],
         clip: Annotated[float, Gt(0)],
         skip_limit: Annotated[int, Ge(0)],
         log_every: Annotated[int, Ge(1)],
@@ -76,6 +69,29 @@ class Trainer:
         self.batch_tokens, self.micro_batch, self.compile = batch_tokens, micro_batch, compile
         self.skip_limit, self.log_every, self.checkpoint_every, self.keep = skip_limit, log_every, checkpoint_every, keep
         self.ledger, self.skipped_in_a_row = Ledger(), 0
+        self.compiled = self.repays_compiling() if compile == "auto" else compile
+
+    def repays_compiling(self) -> bool:
+        """Whether the training ahead is long enough. A rule of thumb about the config, not a measurement: a resumed run must
+        come to the same answer."""
+        if not can_compile(self.device):
+            return False
+        micros = self.loader(1)
+        steps = self.budget.amount / max(self.budget.price(Ledger(step=1, seconds=1.0), self.cost(micros)), 1e-9)
+        flops = sum(self.price(micro).flops for micro in micros)
+        seconds = self.budget.amount if self.budget.currency == "seconds" else steps * flops / TYPICAL_FLOPS
+        return seconds > COMPILING_REPAYS
+
+    def warm_up(self) -> None:
+        """Compile what declares that it `compiles`, and let the first step's cost of starting fall before the clock runs. Weights stay as they are."""
+        if self.compiled:
+            for module in self.learner.modules():
+                if getattr(module, "compiles", False):
+                    module.compile()
+        self.learner.train()
+        micro = self.loader(self.ledger.step + 1)[0]
+        self.backward(micro, dict.fromkeys(self.learner.objective.weights, 1))
+        self.optimizer.zero_grad()
 
     def run(self) -> Iterator[Step]:
         """Train from where the ledger stands until the budget is spent; resumable after any step."""
@@ -106,12 +122,15 @@ class Trainer:
         terms = list(objective.weights)
         own = [sum(int(objective.counts(micro.batch)[term]) for micro in micros) for term in terms]
         counts = dict(zip(terms, distributed.total(own, self.device), strict=True))
-        sums = torch.zeros(len(terms), dtype=torch.float64)
+        sums = torch.zeros(len(terms), device=self.device)
         for micro in micros:
-            losses = self.backward(micro, counts)
-            sums += torch.stack([losses[term].detach().double().cpu() for term in terms])
-        distributed.add([sums] if self.device.type == "cpu" else [])
-        losses = {term: float(value) / counts[term] if counts[term] else None for term, value in zip(terms, sums, strict=True)}
+            parts = self.backward(micro, counts)
+            sums += torch.stack([parts[term].detach() for term in terms])
+        distributed.add([sums])
+        losses = {
+            term: value / counts[term] if counts[term] else None
+            for term, value in zip(terms, sums.tolist(), strict=True)
+        }
         norm = self.gradient_norm()
         applied = math.isfinite(norm) and all(value is None or math.isfinite(value) for value in losses.values())
         lr = self.optimizer.step(progress) if applied else 0.0

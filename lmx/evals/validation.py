@@ -1,0 +1,80 @@
+"""Validation inside a run: the same examples with the same noise every time, beside what counting words would reach."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Interval
+
+from lmx.batch import IGNORE, Batch
+from lmx.data.corpus import Corpus
+from lmx.evals.ngram import Ngrams
+from lmx.train.device import autocast
+from lmx.train.learner import Learner
+
+
+class Validation:
+    """`batches` are fixed; native losses are means over all their targets, in nats."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        corpus: Corpus,
+        device: torch.device,
+        precision: str,
+        batches: Sequence[Batch],
+        *,
+        every: Annotated[float, Interval(gt=0, le=1)],
+        tokens: Annotated[int, Ge(1)],
+        samples: Annotated[int, Ge(0)],
+        sample_tokens: Annotated[int, Ge(1)],
+    ):
+        self.learner, self.corpus, self.device, self.precision = learner, corpus, device, precision
+        self.batches = batches
+        self.every, self.tokens, self.samples, self.sample_tokens = every, tokens, samples, sample_tokens
+        self.references = references(corpus, batches, learner.objective.measures_text)
+
+    @torch.no_grad()
+    def __call__(self) -> dict[str, Any]:
+        """loss, loss/<term>, bits_per_byte where the objective measures text, and the references."""
+        objective = self.learner.objective
+        sums, counts = dict.fromkeys(objective.weights, 0.0), dict.fromkeys(objective.weights, 0)
+        self.learner.eval()
+        for batch in self.batches:
+            with autocast(self.device, self.precision):
+                losses = self.learner(batch.to(self.device))
+            for term, value in objective.counts(batch).items():
+                sums[term] += float(losses[term])
+                counts[term] += int(value)
+        self.learner.train()
+        means = {term: sums[term] / counts[term] if counts[term] else None for term in sums}
+        loss = sum(objective.weights[term] * value for term, value in means.items() if value is not None)
+        result = {"loss": loss} | {f"loss/{term}": value for term, value in means.items()} | self.references
+        if self.references["bytes"]:
+            result["bits_per_byte"] = bits(sums["loss"]) / self.references["bytes"]
+        return result
+
+
+def bits(nats: float) -> float:
+    return nats / math.log(2)
+
+
+def references(corpus: Corpus, batches: Sequence[Batch], measures_text: bool) -> dict[str, Any]:
+    """Targets, their bytes, and the n-grams' figures on exactly these targets.
+
+    The unigram's nats a target are the plateau that a masked model has to leave; bytes and bits per byte are given only where the
+    targets are the text, one after the other.
+    """
+    ngrams = Ngrams.count(corpus.train.tokens, corpus.vocabulary.size)
+    targets = torch.cat([batch.targets.flatten() for batch in batches]).numpy()
+    tokens = torch.cat([batch.tokens.flatten() for batch in batches]).numpy()
+    asked = targets != IGNORE
+    tokens, targets = tokens[asked], targets[asked]
+    unigram = ngrams.unigram_nats(targets)
+    result = {"targets": len(targets), "unigram_nats": unigram / max(len(targets), 1), "bits_per_byte": None}
+    size = int(corpus.vocabulary.byte_lengths[targets].sum()) if measures_text else 0
+    result["bytes"] = size or None
+    result["unigram_bits_per_byte"] = bits(unigram) / size if size else None
+    result["bigram_bits_per_byte"] = bits(ngrams.bigram_nats(tokens, targets)) / size if size else None
+    return result

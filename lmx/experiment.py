@@ -1,0 +1,101 @@
+"""The parts of one run, built from its config: what the worker trains and what a preview looks at."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lmx.build import build
+from lmx.data.corpus import Corpus, prepare
+from lmx.data.loader import Loader
+from lmx.data.noise import torch_seed
+from lmx.data.packing import Samples
+from lmx.errors import LmxError
+from lmx.evals.validation import Validation
+from lmx.train import distributed
+from lmx.train.flops import Flops
+from lmx.train.learner import Learner
+from lmx.train.trainer import Trainer
+
+Report = Callable[[str, float | None], None]  # what is being done, and how far it is in [0, 1]
+VALIDATION_SEED = 0  # the same noise for every run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    corpus: Corpus
+    learner: Learner
+    trainer: Trainer
+    validation: Validation
+
+
+def assemble(config: Mapping[str, Any], device: torch.device, report: Report) -> Experiment:
+    """Build corpus, learner, trainer and validation. Raises LmxError for what a user can fix."""
+    sequences = config["trainer"]["batch_tokens"] // config["length"]
+    if sequences < 1:
+        raise LmxError(
+            f"trainer.batch_tokens must be at least length ({config['length']}), got {config['trainer']['batch_tokens']}."
+        )
+    corpus = prepare(build(config["data"]), build(config["tokenizer"]), report)
+    learner = new_learner(config, corpus).to(device)
+    samples = stream(config, corpus, learner, "train")
+    micro = config["trainer"]["micro_batch"]
+    loader = Loader(
+        samples, learner.objective.collate, sequences=sequences, micro=micro,
+        rank=distributed.rank(), world_size=distributed.world_size(),
+    )  # fmt: skip
+    trainer = build(
+        config["trainer"],
+        learner=learner,
+        optimizer=build(config["optim"], module=learner),
+        budget=build(config["budget"]),
+        flops=Flops(learner),
+        loader=loader,
+        device=device,
+        seed=config["seed"],
+    )
+    report("reading validation", None)
+    validation = new_validation(config, corpus, learner, device, loader.micro)
+    return Experiment(corpus=corpus, learner=learner, trainer=trainer, validation=validation)
+
+
+def new_learner(config: Mapping[str, Any], corpus: Corpus) -> Learner:
+    """Model and objective with initial weights that depend on the seed alone: the same trunk under every objective."""
+    torch.manual_seed(torch_seed(config["seed"], "model"))
+    size = corpus.vocabulary.size
+    model = build(config["model"], vocabulary_size=size)
+    torch.manual_seed(torch_seed(config["seed"], "objective"))
+    objective = build(
+        config["objective"], length=config["length"], width=model.width, tied=model.tied,
+        vocabulary=corpus.vocabulary, vocabulary_size=size, corpus=corpus,
+    )  # fmt: skip
+    return Learner(model, objective)
+
+
+def stream(config: Mapping[str, Any], corpus: Corpus, learner: Learner, purpose: str) -> Samples:
+    """The samples of a split: training shuffled by epoch, validation as it is, with noise of its own."""
+    train = purpose == "train"
+    return Samples(
+        corpus.train if train else corpus.validation,
+        learner.objective.raw_lengths,
+        learner.objective.lookahead,
+        seed=config["seed"] if train else VALIDATION_SEED,
+        packing=config["packing"],
+        purpose=purpose,
+        shuffle=train,
+    )
+
+
+def new_validation(
+    config: Mapping[str, Any], corpus: Corpus, learner: Learner, device: torch.device, rows: int
+) -> Validation:
+    samples = stream(config, corpus, learner, "validation")
+    wanted = max(1, config["eval"]["tokens"] // config["length"])
+    number = min(len(samples), wanted)
+    if number > rows:
+        number -= number % rows  # batches of one shape: nothing is compiled twice
+    reader = Loader(samples, learner.objective.collate, sequences=rows, micro=rows)
+    batches = [reader.read(first, min(rows, number - first)).batch for first in range(0, number, rows)]
+    precision = config["trainer"]["precision"]
+    return build(config["eval"], learner=learner, corpus=corpus, device=device, precision=precision, batches=batches)

@@ -1,0 +1,106 @@
+"""A run's state to and from checkpoints: its own newest one, another run's weights (`init_from`), or a branch of another run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmx.errors import CheckpointError, LmxError
+from lmx.runs import Run
+from lmx.train import checkpoint
+from lmx.train.record import Record, repro
+from lmx.train.trainer import Trainer
+
+CHECKPOINTS = "checkpoints"
+
+
+def save(run: Run, trainer: Trainer, fingerprint: str, record: Record) -> None:
+    """Commit a checkpoint of the step just done; rank 0 has everything."""
+    if not record.main or trainer.ledger.step in checkpoint.steps(run.path / CHECKPOINTS):
+        return
+    record.phase("saving")
+    tensors = {"model": trainer.learner.state_dict(), "optim": trainer.optimizer.state()}
+    state = trainer.state() | {"progress": trainer.budget.progress(trainer.ledger), "data": fingerprint}
+    checkpoint.save(
+        run.path / CHECKPOINTS, trainer.ledger.step, tensors, state, keep=trainer.keep, repro=repro(trainer)
+    )
+    record.phase("training")
+
+
+def restore(run: Run, config: Mapping[str, Any], trainer: Trainer, fingerprint: str, record: Record) -> None:
+    """Continue this run if it has a checkpoint; otherwise begin as `init_from` and `branch` say."""
+    checkpoint.clean(run.path / CHECKPOINTS)
+    own = checkpoint.load(run.path / CHECKPOINTS)
+    if own is not None:
+        for message in own.damaged:
+            record.note(message)
+        resume(trainer, own, fingerprint)
+        exact = own.repro == repro(trainer)
+        if not exact:
+            record.note(f"resumed under other conditions, so not bit for bit: {differences(own.repro, repro(trainer))}")
+        record.status(exact=exact)
+    elif config["init_from"]:
+        begin(config, trainer, fingerprint, record)
+    if record.main:
+        run.truncate(trainer.ledger.step)
+    record.resume(trainer)
+
+
+def resume(trainer: Trainer, loaded: checkpoint.Loaded, fingerprint: str) -> None:
+    """Weights, moments, ledger: all that a run is, since data and noise follow from the step."""
+    same_data(loaded, fingerprint)
+    trainer.learner.load_state_dict(loaded.tensors["model"])
+    trainer.optimizer.load(loaded.tensors["optim"])
+    trainer.load(loaded.state)
+
+
+def begin(config: Mapping[str, Any], trainer: Trainer, fingerprint: str, record: Record) -> None:
+    """From another run: as a branch (everything, towards a new budget) or with its weights alone."""
+    name, _, step = str(config["init_from"]).partition("@")
+    if step and not step.isdigit():
+        raise LmxError(f"init_from must be RUN or RUN@STEP, got {config['init_from']}.")
+    source = Run.open(name)
+    loaded = checkpoint.load(source.path / CHECKPOINTS, int(step) if step else None)
+    if loaded is None:
+        raise CheckpointError(f"init_from must name a run with checkpoints, got {name}, which has none.")
+    if config["branch"]:
+        stable(source.config(), loaded, name)
+        resume(trainer, loaded, fingerprint)
+        trainer.budget.frozen_steps = None
+        return
+    own = trainer.learner.state_dict()
+    fitting = {key: value for key, value in loaded.tensors["model"].items() if key in own and own[key].shape == value.shape}
+    if "model.embedding.weight" not in fitting or len([key for key in fitting if ".blocks." in key]) == 0:
+        raise LmxError(f"init_from must name a run with the same model and tokenizer sizes, got {name}. Compare lmx runs.")
+    same_vocabulary(loaded, fingerprint, name)
+    trainer.learner.load_state_dict(fitting, strict=False)
+    record.note(f"weights of {name} at step {loaded.step}: {len(fitting)} of {len(own)} tensors; the others start anew")
+
+
+def same_data(loaded: checkpoint.Loaded, fingerprint: str) -> None:
+    if loaded.state["data"] != fingerprint:
+        raise CheckpointError(
+            f"the data or the tokenizer changed since {loaded.path.name} was saved ({loaded.state['data'][:12]}, now "
+            f"{fingerprint[:12]}). Restore the files, or start a new run with init_from=."
+        )
+
+
+def same_vocabulary(loaded: checkpoint.Loaded, fingerprint: str, name: str) -> None:
+    if loaded.state["data"].partition("/")[0] != fingerprint.partition("/")[0]:
+        raise LmxError(
+            f"init_from must name a run with the same tokenizer, got {name}. Type tokenizer=pretrained tokenizer.path=… for both."
+        )
+
+
+def stable(config: Mapping[str, Any], loaded: checkpoint.Loaded, name: str) -> None:
+    """A branch must leave before the old run's rate began to fall, or the decay would happen twice."""
+    decay = config["optim"]["schedule"].get("decay")
+    if decay is None:
+        raise LmxError(f"--branch must leave a run with optim/schedule=wsd, got {name}: its rate falls from the start.")
+    if loaded.state["progress"] > 1 - decay:
+        raise LmxError(
+            f"--branch must leave {name} before its decay at {1 - decay:.0%} of the budget, got step {loaded.step} at "
+            f"{loaded.state['progress']:.0%}. Choose an earlier step."
+        )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in new if old.get(key) != new.get(key))

@@ -1,0 +1,33 @@
+"""Signals that ask a run to stop: the step is finished, everything is saved, and the exit code says who asked."""
+
+import os
+import signal
+from types import FrameType
+
+import torch
+
+from lmx.errors import INTERRUPTED, PREEMPTED
+from lmx.train import checkpoint, distributed
+
+
+class Stop:
+    """SIGTERM and SIGUSR1: exit 75, requeue me. SIGINT: exit 130; a second one leaves at once, unless a checkpoint is being committed."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            signal.signal(number, self.hear)
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.code == INTERRUPTED and not checkpoint.committing():
+            os._exit(INTERRUPTED)
+        self.code = max(self.code, INTERRUPTED if number == signal.SIGINT else PREEMPTED)
+
+    @property
+    def reason(self) -> str:
+        return "interrupted" if self.code == INTERRUPTED else "preempted by a signal"
+
+    def agreed(self, device: torch.device) -> bool:
+        """Whether any rank was asked to stop: all ranks stop after the same step."""
+        self.code = distributed.largest(self.code, device)
+        return self.code != 0

@@ -1,0 +1,122 @@
+"""One rank of one run: `python -m lmx.worker RUN_DIR`, alone or under torchrun.
+
+It reads the run's resolved config, trains, and writes what happened into the run directory; whoever wants to see it reads
+there. A run that has checkpoints goes on from the newest. Exit codes are in lmx/errors.py.
+"""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from lmx.errors import INTERNAL, DiskFull, LmxError
+from lmx.evals import generate
+from lmx.experiment import Experiment, assemble
+from lmx.runs import Run
+from lmx.train import device, distributed
+from lmx.train.record import Record
+from lmx.train.state import restore, save
+from lmx.train.stop import Stop
+
+VALIDATION, SAMPLES = "evals/validation.jsonl", "evals/samples.jsonl"
+
+
+def main(path: str) -> int:
+    """-> the exit code, which is also in status.json."""
+    run = Run.open(path)
+    run.lock()
+    stop = Stop()
+    try:
+        code = train(run, stop)
+    except LmxError as error:
+        code = fail(run, error.exit_code, str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        code = fail(run, DiskFull.exit_code, f"the disk of {run.path} is full: {error}. Make room and resume.")
+    except Exception as error:
+        traceback.print_exc()
+        code = fail(run, INTERNAL, f"internal error, see log.txt: {type(error).__name__}: {error}")
+    finally:
+        distributed.stop()
+    return code
+
+
+def fail(run: Run, code: int, reason: str) -> int:
+    print(f"lmx: {reason}", file=sys.stderr, flush=True)
+    run.set_status(state="failed", exit_code=code, reason=reason)
+    return code
+
+
+def train(run: Run, stop: Stop) -> int:
+    config = run.config()
+    place = device.pick(config["device"])
+    distributed.start(place)
+    record = Record(run, main=distributed.rank() == 0)
+    record.status(state="running", pid=os.getpid(), exit_code=None, reason=None, note=None)
+    parts = assemble(config, place, record.phase)
+    trainer, fingerprint = parts.trainer, parts.corpus.fingerprint
+    restore(run, config, trainer, fingerprint, record)
+    record.environment(trainer)
+    record.phase("compiling" if trainer.compiled else "warming up")
+    trainer.warm_up()
+    record.phase("training")
+    if not loop(run, parts, record, stop):
+        save(run, trainer, fingerprint, record)
+        record.status(state="preempted", exit_code=stop.code, reason=stop.reason, phase=None)
+        return stop.code
+    finish(run, config, parts, record)
+    return 0
+
+
+def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:
+    """Train until the budget is spent (True) or a signal asks to stop (False)."""
+    trainer = parts.trainer
+    if stop.agreed(trainer.device):
+        return False
+    step, after = None, trainer.budget.progress(trainer.ledger)
+    for step in trainer.run():
+        before, after = after, trainer.budget.progress(trainer.ledger)
+        if step.number % trainer.log_every == 0:
+            record.metrics(step, trainer)
+        if int(after / parts.validation.every) > int(before / parts.validation.every):
+            evaluate(parts, record)
+        if step.number % trainer.checkpoint_every == 0:
+            save(run, trainer, parts.corpus.fingerprint, record)
+        if stop.agreed(trainer.device):
+            return False
+    if step and step.number % trainer.log_every:
+        record.metrics(step, trainer)
+    return True
+
+
+def evaluate(parts: Experiment, record: Record) -> None:
+    """One line of evals/validation.jsonl for the step just done."""
+    ledger = parts.trainer.ledger
+    if record.has(VALIDATION, ledger.step):
+        return
+    record.phase("evaluating")
+    where = {key: getattr(ledger, key) for key in ("step", "tokens", "flops", "seconds")}
+    record.line(VALIDATION, where | {"progress": parts.trainer.budget.progress(ledger)} | parts.validation())
+    record.phase("training")
+
+
+def finish(run: Run, config: Mapping[str, Any], parts: Experiment, record: Record) -> None:
+    """The last evaluation, sample texts, the last checkpoint; then the run is done."""
+    trainer, step = parts.trainer, parts.trainer.ledger.step
+    evaluate(parts, record)
+    save(run, trainer, parts.corpus.fingerprint, record)
+    if not record.has(SAMPLES, step):
+        texts = generate.samples(
+            parts.learner, parts.corpus, trainer.device, trainer.precision, number=parts.validation.samples,
+            tokens=parts.validation.sample_tokens, length=config["length"], seed=config["seed"],
+        )  # fmt: skip
+        for text in texts:
+            record.line(SAMPLES, {"step": step, **text})
+    record.status(state="done", exit_code=0, phase=None, progress=1.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
