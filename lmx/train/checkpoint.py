@@ -66,11 +66,11 @@ def save(
     keep: int,
     repro: Mapping[str, Any],
 ) -> Path:
-    """Commit a checkpoint: file stem -> name -> tensor, and JSON state. Once it returns, it survives a power cut.
+    """Commit a checkpoint (file stem -> name -> tensor, and JSON state) that survives a power cut.
 
-    Only then all but the newest `keep` up to this step are deleted (a run that was rewound left later ones). A
-    sound checkpoint of the same step stays as it is. Raises DiskFull, or CheckpointError when the folder cannot
-    be written; the checkpoints that were there stay, and nothing half-written.
+    Only then all but the newest `keep` up to this step are deleted (a run that was rewound left later ones).
+    A sound checkpoint of the same step stays as it is. Raises DiskFull, or CheckpointError when the folder
+    cannot be written; the checkpoints that were there stay, and nothing half-written.
     """
     if keep < 2:
         raise ValueError(
@@ -86,10 +86,11 @@ def save(
     need = len(encode(body)) + ENTRY * len(files) + sum(map(tensor_file.size, files.values()))
     target = at(folder, step)
     with busy():
-        if step in steps(folder) and sound(target):
-            return target
         try:
-            write(folder, target, files, body, need)
+            if step in steps(folder) and sound(target):
+                sync(folder)
+            else:
+                write(folder, target, files, body, need)
             retain(folder, step, keep)
         except OSError as error:
             raise explained(error, folder, step, need) from error
@@ -99,7 +100,7 @@ def save(
 def write(
     folder: Path, target: Path, files: Mapping[str, Mapping[str, Tensor]], body: dict[str, Any], need: int
 ) -> None:
-    """The protocol for one process. With several, each writes files, and one calls `commit` with all entries."""
+    """The protocol of one process. With several, each writes files, and one commits with all the entries."""
     make(folder)
     room(folder, need)
     temporary = folder / f"{TEMPORARY}{body['step']:08d}-{secrets.token_hex(4)}"
@@ -156,7 +157,8 @@ def trash(path: Path) -> Path:
 
 def make(folder: Path) -> None:
     """The folder, with a durable entry in its parent."""
-    folder.mkdir(mode=0o755, exist_ok=True)
+    if not folder.is_dir():
+        os.mkdir(folder, 0o755)
     sync(folder.parent)
 
 
@@ -215,6 +217,8 @@ def load(folder: Path, step: int | None = None) -> Loaded | None:
             return read(at(folder, number), damaged)
         except Damage as damage:
             damaged.append(f"the checkpoint of step {number} cannot be used: {damage}")
+    if steps(folder) != there:  # a run that is still training replaced them meanwhile
+        return load(folder, step)
     raise CheckpointError(f"no usable checkpoint in {folder}: {'; '.join(damaged)}.")
 
 

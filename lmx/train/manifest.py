@@ -23,20 +23,19 @@ class Damage(Exception):
 
 def encode(body: Mapping[str, Any]) -> bytes:
     """The manifest with a sha256 of itself: nothing else would notice a changed digit."""
-    return json.dumps(dict(body) | {"sha256": seal(body)}, sort_keys=True, allow_nan=False, indent=1).encode()
-
-
-def seal(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    text = json.dumps(body, sort_keys=True, allow_nan=False, indent=1)
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps(dict(body) | {"sha256": seal}, sort_keys=True, allow_nan=False, indent=1).encode()
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Raises Damage; or CheckpointError for one of a newer lmx, which is no reason to go back to an older step."""
+    """Raises Damage; or CheckpointError for one of a newer lmx, which is no reason to go back a step."""
     name = f"{path.name}/{MANIFEST}"
     try:
-        body = json.loads(contents(path / MANIFEST))
-        stated = body.pop("sha256")
-        if stated != seal(body):
+        text = contents(path / MANIFEST)
+        body = json.loads(text)
+        body.pop("sha256")
+        if text != encode(body):
             raise Damage(f"the sha256 of {name} is not what it says itself")
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise Damage(f"{name} is not a manifest") from None

@@ -1,8 +1,8 @@
 """Tensors to and from one safetensors file.
 
-The writer is our own: it streams, hashes and syncs, where the library's holds a second copy of everything, does
-not sync, and hides what the disk answered. The reader is the library's, so that every load also checks that the
-files are plain safetensors.
+The writer is our own: it streams, hashes and syncs, where the library's holds a second copy of everything,
+does not sync, and hides what the disk answered. The reader is the library's, so that every load also checks
+that the files are plain safetensors.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ def header(tensors: Sequence[tuple[str, Tensor]]) -> bytes:
 
 
 def parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """The file's bytes, one tensor at a time: at most one is copied (off a device, or to make it contiguous)."""
+    """The file's bytes, one tensor at a time: at most one is copied (off a device, or if not contiguous)."""
     rows = ordered(tensors)
     yield header(rows)
     for _, tensor in rows:
@@ -83,7 +83,7 @@ def parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
 
 
 def read(data: bytes) -> dict[str, Tensor]:
-    """Tensors on the CPU. Raises ValueError when `data` is not a sound safetensors file with dtypes of lmx."""
+    """Tensors on the CPU. Raises ValueError when `data` is not a sound safetensors file in lmx's dtypes."""
     entries = read_header(data)
     try:
         tensors = load(data)
@@ -120,8 +120,7 @@ def read_header(data: bytes) -> dict[str, object]:
 
 
 def check_unshared(tensors: Mapping[str, Tensor]) -> None:
-    """Raises ValueError when two tensors overlap in memory: tied weights come under one name, or loading would
-    untie them."""
+    """Raises ValueError when two tensors overlap in memory: tied weights would come back untied."""
     rows = sorted(
         (str(tensor.device), *span(tensor), name) for name, tensor in tensors.items() if tensor.numel()
     )
