@@ -1,0 +1,119 @@
+"""What is typed on the command line: `key=value` and `group=choice` in Hydra's grammar, and nothing that changes the set of keys."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException
+
+from lmx.errors import LmxError
+from lmx.schema.choices import choices
+from lmx.schema.values import show
+
+KEY = re.compile(r"[A-Za-z_]\w*(?:[./]\w+)*")
+SECRET = re.compile(
+    r"(^|[._/])(api_?key|access_?key|private_?key|secret|secrets|password|passwd|credentials?|token|auth)$",
+    re.I,
+)
+LONGEST = 4096  # characters of one override
+DEEPEST = 20  # brackets within each other
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`key=value`; `text` is the value as typed, `several` is true for a list of alternatives, as a sweep wants it."""
+
+    key: str
+    value: Any
+    text: str
+    several: bool
+
+
+def read(typed: str) -> Setting:
+    """Raises LmxError for what is not `key=value`. A value that Hydra's grammar cannot read is plain text."""
+    if len(typed) > LONGEST or max(typed.count(bracket) for bracket in "[{(") > DEEPEST:
+        raise LmxError(f"{show(typed)} is too long or too deep for one setting.")
+    key, equals, text = typed.partition("=")
+    refuse(typed, key.strip(), equals, text)
+    override = parse(typed)
+    several = override is not None and override.is_sweep_override()
+    value = override.value() if override and not several else text
+    return Setting(key=key, value=value, text=text, several=several)
+
+
+def refuse(typed: str, key: str, equals: str, text: str) -> None:
+    """Raises LmxError for every form that is not `key=value`."""
+    bare = key.lstrip("+~")
+    if bare.partition(".")[0].partition("/")[0] == "hydra":
+        raise LmxError(f"{bare} must not be set: lmx composes with Hydra, whose own settings are fixed.")
+    if SECRET.search(bare):
+        raise LmxError(
+            f"{bare} must not be a setting: a config is stored and shared, a secret is not. Use `wandb login`."
+        )
+    if key.startswith("+"):
+        raise LmxError(
+            f"{show(typed)} must not add a key: a config has a fixed set of them. Type {bare}={text} for one it has."
+        )
+    if key.startswith("~"):
+        raise LmxError(
+            f"{show(typed)} must not remove a key: each is needed. Type {bare}=... to change its value."
+        )
+    if not equals:
+        raise LmxError(f"{show(typed)} must be written key=value, as in seed=1 or objective=mlm.")
+    if not KEY.fullmatch(key):
+        raise LmxError(f"{show(key)} must be a key such as optim.lr or a group such as objective.")
+    if not text.strip():
+        raise LmxError(f"{key} must have a value. Type {key}=null for none, where a key allows it.")
+    if any(part.startswith("_") for part in re.split("[./]", key)):
+        raise LmxError(f"{key} must not be set: what is built is chosen by group, as in objective=mlm (`lmx list`).")
+    if "${" in text:
+        raise LmxError(f"{key} must be a plain value, got {show(text)}.")
+
+
+@cache
+def parser() -> OverridesParser:
+    return OverridesParser.create()
+
+
+def parse(typed: str) -> Override | None:
+    """None for what the grammar cannot read, such as `data.path=~/ü (1).txt`."""
+    try:
+        return parser().parse_override(typed)
+    except HydraException:
+        return None
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """`a=1,2 b=3` -> [[a=1, b=3], [a=2, b=3]]: the axes of a sweep, with Hydra's ranges, choices and globs."""
+    return [list(point) for point in product(*map(axis, overrides))]
+
+
+def axis(typed: str) -> list[str]:
+    """One override for each alternative."""
+    setting = read(typed)
+    if not setting.several:
+        return [typed]
+    override = parse(typed)
+    assert override is not None
+    if isinstance(override.value(), Glob):
+        names = override.value().filter(list(choices(setting.key)))
+    elif override.is_discrete_sweep():
+        names = [tidy(value) for value in override.sweep_string_iterator()]
+    else:
+        raise LmxError(f"{setting.key} must be a list of values or a range, got {show(setting.text)}.")
+    if not names:
+        raise LmxError(f"{setting.key} must have at least one value, got {show(setting.text)}.")
+    return [f"{setting.key}={name}" for name in names]
+
+
+def tidy(value: str) -> str:
+    """range(0.1,0.5,0.1) gives 0.30000000000000004: a sum of steps, rounded to what was meant."""
+    try:
+        return value if len(value) < 16 else f"{float(value):.12g}"
+    except ValueError:
+        return value
