@@ -79,7 +79,10 @@ def construct(value: Any, targets: Mapping[str, type], injected: Mapping[str, An
 
 
 def check(
-    cls: type, parameters: Mapping[str, inspect.Parameter], values: Mapping[str, Any], injected: Mapping[str, Any]
+    cls: type,
+    parameters: Mapping[str, inspect.Parameter],
+    values: Mapping[str, Any],
+    injected: Mapping[str, Any],
 ) -> None:
     """Raises LmxError for a config that another version of lmx wrote, and for a broken rule."""
     unknown = [name for name in values if name not in parameters]

@@ -1,7 +1,7 @@
 """From conf/ and the command line to the config of one run: composed once, checked, without importing what it configures."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is typed on the command line: `key=value` and `group=choice` in Hydra's grammar, and nothing that changes the set of keys."""
+"""What is typed on the command line: `key=value` and `group=choice` in Hydra's grammar, never a change of the keys."""
 
 import re
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def read(typed: str) -> Setting:
     if len(typed) > LONGEST or max(typed.count(bracket) for bracket in "[{(") > DEEPEST:
         raise LmxError(f"{show(typed)} is too long or too deep for one setting.")
     key, equals, text = typed.partition("=")
-    refuse(typed, key.strip(), equals, text)
+    refuse(typed, key, equals, text)
     override = parse(typed)
     several = override is not None and override.is_sweep_override()
     value = override.value() if override and not several else text
@@ -48,7 +48,7 @@ def read(typed: str) -> Setting:
 
 def refuse(typed: str, key: str, equals: str, text: str) -> None:
     """Raises LmxError for every form that is not `key=value`."""
-    bare = key.lstrip("+~")
+    bare = key.strip().lstrip("+~")
     if bare.partition(".")[0].partition("/")[0] == "hydra":
         raise LmxError(f"{bare} must not be set: lmx composes with Hydra, whose own settings are fixed.")
     if SECRET.search(bare):
@@ -70,7 +70,9 @@ def refuse(typed: str, key: str, equals: str, text: str) -> None:
     if not text.strip():
         raise LmxError(f"{key} must have a value. Type {key}=null for none, where a key allows it.")
     if any(part.startswith("_") for part in re.split("[./]", key)):
-        raise LmxError(f"{key} must not be set: what is built is chosen by group, as in objective=mlm (`lmx list`).")
+        raise LmxError(
+            f"{key} must not be set: what is built is chosen by group, as in objective=mlm (`lmx list`)."
+        )
     if "${" in text:
         raise LmxError(f"{key} must be a plain value, got {show(text)}.")
 
@@ -100,8 +102,9 @@ def axis(typed: str) -> list[str]:
         return [typed]
     override = parse(typed)
     assert override is not None
-    if isinstance(override.value(), Glob):
-        names = override.value().filter(list(choices(setting.key)))
+    value = override.value()
+    if isinstance(value, Glob):
+        names = value.filter(list(choices(setting.key)))
     elif override.is_discrete_sweep():
         names = [tidy(value) for value in override.sweep_string_iterator()]
     else:

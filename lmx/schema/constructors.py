@@ -23,7 +23,7 @@ FORMS: dict[str, Any] = {
 }
 MARKS = ("Ge", "Gt", "Interval", "Le", "Len", "Lt", "MultipleOf")
 FORMS |= {f"annotated_types.{name}": getattr(annotated_types, name) for name in MARKS}
-GENERIC = (Annotated, list, tuple, dict)
+GENERIC: tuple[Any, ...] = (Annotated, list, tuple, dict)
 BUILTINS: dict[str, Any] = {
     "int": int,
     "float": float,
@@ -71,13 +71,14 @@ class Module:
                         alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names
                     }
                 case ast.Import():
-                    self.imports |= {alias.asname: alias.name for alias in node.names if alias.asname}
-                    self.imports |= {name: name for alias in node.names for name in alias.name.split(".")[:1]}
+                    for alias in node.names:
+                        whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                        self.imports[alias.asname or whole] = whole
                 case (
-                    ast.Assign(targets=[ast.Name(id=name)])
-                    | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr())
+                    ast.Assign(targets=[ast.Name(id=name)], value=value)
+                    | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
                 ):
-                    self.aliases[name] = node.value
+                    self.aliases[name] = value
 
 
 class Constructors:
@@ -203,9 +204,14 @@ class Constructors:
     def constant(self, module: str, node: ast.expr) -> Any:
         """The end of a range: a number, 2**20, or the name of a constant."""
         names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-        origins = {name: self.origin(self.full(module, name)).rpartition(".") for name in names}
-        known = {name: self.constant(home, self.module(home).aliases[short]) for name, (home, _, short) in origins.items()}
-        return evaluate(node, known)
+        found = {name: self.alias(self.origin(self.full(module, name))) for name in names}
+        return evaluate(node, {name: self.constant(*alias) for name, alias in found.items() if alias})
+
+    def alias(self, full: str) -> tuple[str, ast.expr] | None:
+        """(module, expression) of a name that is assigned at the top level of a module of lmx."""
+        home, _, short = full.rpartition(".")
+        found = self.module(home)
+        return (home, found.aliases[short]) if found and short in found.aliases else None
 
     def named(self, module: str, name: str) -> Any:
         if name in BUILTINS:
@@ -213,11 +219,8 @@ class Constructors:
         full = self.origin(self.full(module, name))
         if full in FORMS:
             return FORMS[full]
-        home, _, short = full.rpartition(".")
-        found = self.module(home)
-        if found and short in found.aliases:
-            return self.form(home, found.aliases[short])
-        return Annotated[dict, Part(full)]
+        alias = self.alias(full)
+        return self.form(*alias) if alias else Annotated[dict, Part(full)]
 
 
 def nearest_of(found: Iterable[dict[str, Any] | None]) -> dict[str, Any]:

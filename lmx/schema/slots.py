@@ -12,7 +12,7 @@ from lmx.schema.constructors import Constructors, NoSuchTarget, Target
 from lmx.schema.values import Matches, Part
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-Name = Annotated[
+Name: Any = Annotated[
     str, Matches(NAME, "be at most 100 letters, digits, '.', '_' and '-', beginning with a letter or digit")
 ]
 ROOT: dict[str, Any] = {  # what a run has besides its groups

@@ -148,7 +148,7 @@ def limits(mark: Any) -> tuple[str, str]:
 def length(mark: Len) -> str:
     low, high = mark.min_length, mark.max_length
     count = str(low) if low == high else f"at least {low}" if high is None else f"{low} to {high}"
-    return f"{count} element{'s' if count != '1' else ''}"
+    return f"{count} element{'s' if max(low, high or 0) != 1 else ''}"
 
 
 def words(form: Any) -> str:

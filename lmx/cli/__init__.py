@@ -1,0 +1,57 @@
+"""The command line: one file per command. Nothing heavy is imported before a command needs it."""
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from lmx import __version__
+from lmx.cli import config, list
+from lmx.errors import INTERNAL, LmxError
+
+HELP = """
+Train one transformer under different language-modelling objectives, and compare them fairly.
+
+\b
+lmx train                         causal LM on the embedded corpus
+lmx train objective=mlm seed=1    choices: lmx list; keys: lmx config
+lmx show objective=mlm            what the model sees and is asked
+"""
+
+app = typer.Typer(
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("config")(config.config)
+app.command("list")(list.list_choices)
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        print(f"lmx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options of `lmx` itself; its help text is HELP."""
+
+
+def main() -> None:
+    """Run the command of sys.argv. A mistake of the user is one line; anything else keeps its traceback."""
+    try:
+        app()
+    except LmxError as error:
+        print(f"lmx: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(INTERNAL)

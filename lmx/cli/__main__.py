@@ -1,0 +1,6 @@
+"""`python -m lmx.cli` is `lmx`."""
+
+from lmx.cli import main
+
+if __name__ == "__main__":
+    main()

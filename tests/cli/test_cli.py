@@ -1,0 +1,117 @@
+"""The commands as a user types them, in processes of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lmx
+from lmx import cli
+from lmx.errors import DataError, LmxError
+
+HERE = Path(lmx.__file__).parents[1]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lmx", *arguments]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, **options)
+
+
+def imported_by(arguments: list[str]) -> set[str]:
+    """The top-level modules that a command has loaded when it ends."""
+    code = f"""
+import sys
+from lmx import cli
+sys.argv = ["lmx", *{arguments!r}]
+try:
+    cli.main()
+except SystemExit:
+    pass
+print("\\n" + " ".join({{name.partition(".")[0] for name in sys.modules}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_is_light():
+    assert not imported_by(["--help"]) & {
+        "torch",
+        "hydra",
+        "omegaconf",
+        "rich",
+        "wandb",
+        "datasets",
+        "numpy",
+        "yaml",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["config"], ["config", "objective=mlm", "--json"], ["config", "x=1"], ["list", "objective"]]
+)
+def test_no_torch(arguments):
+    assert not imported_by(arguments) & {"torch", "wandb", "datasets", "numpy"}
+
+
+def test_mistake_is_one_line_with_exit_code_2():
+    done = run("config", "objective=mlm", "objective.rate=1.5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "lmx: objective.rate must lie in (0, 1), got 1.5.\n"
+
+
+def test_config_as_yaml_and_json():
+    as_json = json.loads(run("config", "objective=mlm", "--json", "seed=3").stdout)
+    assert (as_json["seed"], as_json["objective"]["_target_"]) == (3, "lmx.objectives.mlm.MLM")
+    assert "objective:\n  _target_: lmx.objectives.mlm.MLM\n" in run("config", "objective=mlm").stdout
+
+
+def test_list():
+    assert [row.split()[0] for row in run("list").stdout.splitlines()][:3] == ["group", "data", "eval"]
+    rows = run("list", "objective").stdout.splitlines()
+    assert [row.rstrip() for row in rows if row.startswith("clm")] == [
+        "clm          default  Causal LM: predict each token from the ones before it."
+    ]
+    told = json.loads(run("list", "objective", "--json").stdout)
+    assert (told["group"], told["default"]) == ("objective", "clm")
+    assert {item["group"] for item in json.loads(run("list", "--json").stdout)} > {
+        "objective",
+        "optim/schedule",
+    }
+    assert run("list", "objectives").stderr.endswith("got 'objectives'. Did you mean 'objective'?\n")
+
+
+def test_usage():
+    assert run("--version").stdout == f"lmx {lmx.__version__}\n"
+    assert run("confg").returncode == 2
+    assert "Did you mean 'config'?" in run("confg").stderr
+    assert run("config", "--jsn").returncode == 2
+
+
+def test_reader_that_goes_away():
+    command = f"{sys.executable} -m lmx config | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=HERE, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("model:")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (LmxError("a\nb [red]c[/red]"), 2, "lmx: a b [red]c[/red]\n"),
+        (DataError("x"), 3, "lmx: x\n"),
+        (RuntimeError("a bug"), 70, "RuntimeError: a bug\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, error, code, said):
+    def fail(*_) -> None:
+        raise error
+
+    monkeypatch.setattr("lmx.schema.choices.groups", fail)
+    monkeypatch.setattr(sys, "argv", ["lmx", "list"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == code
+    assert capsys.readouterr().err.endswith(said)

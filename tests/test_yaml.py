@@ -1,0 +1,97 @@
+"""Each value lives in exactly one YAML file: keys equal constructor signatures, and constructors have no defaults."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from lmx.build import INJECTED
+from lmx.schema.choices import CONF, choices, defaults, groups
+from lmx.schema.constructors import Constructors
+from lmx.schema.slots import ROOT
+
+FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
+
+
+def chain(path: str) -> dict:
+    """A file merged over those of its own group that it builds on, without other groups."""
+    content = yaml.safe_load((CONF / path).read_text(encoding="utf-8"))
+    merged: dict = {}
+    for entry in content.pop("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            merged |= chain(f"{Path(path).parent.as_posix()}/{entry}.yaml")
+        elif isinstance(entry, dict):
+            merged |= {
+                key.rpartition("@")[0] or key: None for key in entry if not key.startswith("override ")
+            }
+    return merged | content
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path != "config.yaml"])
+def test_keys_equal_the_constructor(path):
+    content = chain(path)
+    knobs = Constructors().target(content.pop("_target_")).knobs
+    keyword = {name for name, knob in knobs.items() if knob.keyword}
+    assert set(content) <= keyword, "a key that the constructor does not take"
+    assert keyword - set(content) <= INJECTED, "a knob without a value in YAML"
+    assert not [name for name in content if knobs[name].default], "a default in Python and a value in YAML"
+
+
+def test_budget_keys_equal_the_constructor():
+    budget = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["budget"]
+    knobs = Constructors().target(budget.pop("_target_")).knobs
+    assert set(knobs) == set(budget)
+    assert not any(knob.default for knob in knobs.values())
+    assert sum(value is not None for value in budget.values()) == 1
+
+
+def test_run_keys_have_types():
+    config = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    assert set(config) - {"defaults", "budget"} == set(ROOT)
+    assert list(defaults())[-1] == "objective", "so that an objective may choose its data"
+
+
+def targets() -> list[str]:
+    return sorted({chain(path)["_target_"] for path in FILES if path != "config.yaml"})
+
+
+@pytest.mark.parametrize("name", targets())
+def test_source_says_what_python_says(name):
+    """What `config` reads by ast is what `build` finds by importing."""
+    module, _, short = name.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), short)).parameters
+    knobs = Constructors().target(name).knobs
+    assert list(knobs) == list(parameters)
+    for parameter in parameters.values():
+        assert parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD), (
+            "no *args, no **kwargs"
+        )
+        assert knobs[parameter.name].keyword == (parameter.kind is parameter.KEYWORD_ONLY)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_first_line_says_what_it_is(path):
+    first = (CONF / path).read_text(encoding="utf-8").partition("\n")[0]
+    assert first.startswith("# ")
+    assert first.endswith((".", ":")) or path == "config.yaml"
+    assert OmegaConf.load(CONF / path), "no duplicate keys"
+
+
+def test_groups_and_choices():
+    assert set(groups()) >= {
+        "objective",
+        "model",
+        "tokenizer",
+        "data",
+        "optim",
+        "optim/schedule",
+        "trainer",
+        "eval",
+        "launcher",
+        "track",
+    }
+    assert all(about for group in groups() for about in choices(group).values())
+    assert all(name in choices(group) for group, name in defaults().items())
