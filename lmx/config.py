@@ -16,7 +16,7 @@ from lmx.schema import rules
 from lmx.schema.choices import CONF, choices, groups, holders
 from lmx.schema.constructors import SOURCE, Constructors
 from lmx.schema.slots import ROOT, Slot, nodes, slots, target
-from lmx.schema.values import Mismatch, conform, show
+from lmx.schema.values import Mismatch, clean, conform, show
 
 __all__ = ["CONF", "choices", "expand", "groups", "load", "places"]
 
@@ -50,7 +50,9 @@ def composed(overrides: Sequence[str], conf: Path, source: Path) -> tuple[dict[s
     values = [setting for key, setting in settings.items() if key not in known]
     constructors = Constructors(source)
     replace_budget(config, values)
-    for setting in values:
+    for setting in sorted(
+        values, key=lambda setting: setting.key.count(".")
+    ):  # what is around before what is in it
         assign(setting, {slot.name: slot for slot in slots(config, constructors)}, conf)
     return config, constructors
 
@@ -90,15 +92,25 @@ def assign(setting: Setting, known: Mapping[str, Slot], conf: Path) -> None:
     above = known.get(parent)
     hostile = [key for key in keys_within(setting.value) if key.startswith("_") or SECRET.search(key)]
     if hostile:
-        raise LmxError(f"{setting.key} must not contain the key '{hostile[0]}'.")
+        raise LmxError(f"{setting.key} must not contain the key {show(hostile[0])}.")
     if slot is None and above and isinstance(above.value, dict) and "_target_" not in above.value:
-        above.value[last] = setting.value  # a mapping whose keys the user chooses
+        above.value[last] = entry(setting, above, conf)
     elif slot is None:
         raise LmxError(unknown(setting, known, conf))
     elif slot.part:
         raise LmxError(whole(setting, slot, conf))
     else:
         slot.node[slot.key] = fitted(slot, setting)
+
+
+def entry(setting: Setting, above: Slot, conf: Path) -> Any:
+    """A value in a mapping whose keys the user chooses. Where objects are wanted, a choice of the group makes one."""
+    if not above.holds_parts:
+        return setting.value
+    group = setting.key.partition(".")[0]
+    return compose_files([Setting(key=group, value=setting.value, text=setting.text, several=False)], conf)[
+        group
+    ]
 
 
 def keys_within(value: Any) -> Iterator[str]:
@@ -122,7 +134,7 @@ def fitted(slot: Slot, setting: Setting) -> Any:
 
 
 def message(slot: Slot, miss: Mismatch) -> str:
-    return f"{slot.name}{miss.where} must {miss.rule}, got {show(miss.value)}.{miss.hint}"
+    return f"{clean(slot.name + miss.where)} must {miss.rule}, got {show(miss.value)}.{miss.hint}"
 
 
 def checked(slot: Slot, constructors: Constructors) -> Any:
@@ -186,6 +198,6 @@ def whole(setting: Setting, slot: Slot, conf: Path) -> str:
     """A value where a group of keys is: the group is chosen with a slash, its keys are set one by one."""
     group = slot.name.replace(".", "/")
     if group in groups(conf):
-        return f"{slot.name} must be chosen as a group: type {group}={setting.text if isinstance(setting.value, str) else '...'}."
+        return f"{slot.name} must be chosen as a group: type {group}={clean(setting.text)}."
     inner = ", ".join(f"{slot.name}.{key}" for key in slot.value if not key.startswith("_"))
     return f"{slot.name} must be set key by key: {inner}."

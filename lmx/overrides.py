@@ -13,14 +13,14 @@ from hydra.errors import HydraException
 
 from lmx.errors import LmxError
 from lmx.schema.choices import choices
-from lmx.schema.values import show
+from lmx.schema.values import clean, show
 
 KEY = re.compile(r"[A-Za-z_]\w*(?:[./]\w+)*")
 SECRET = re.compile(
     r"(^|[._/])(api_?key|access_?key|private_?key|secret|secrets|password|passwd|credentials?|token|auth)$",
     re.I,
 )
-LONGEST = 4096  # characters of one override
+LONGEST, LONGEST_KEY = 4096, 100  # characters
 DEEPEST = 20  # brackets within each other
 
 
@@ -38,6 +38,8 @@ def read(typed: str) -> Setting:
     """Raises LmxError for what is not `key=value`. A value that Hydra's grammar cannot read is plain text."""
     if len(typed) > LONGEST or max(typed.count(bracket) for bracket in "[{(") > DEEPEST:
         raise LmxError(f"{show(typed)} is too long or too deep for one setting.")
+    if not typed.isprintable():
+        raise LmxError(f"{show(typed)} must be one line of printable characters.")
     key, equals, text = typed.partition("=")
     refuse(typed, key, equals, text)
     override = parse(typed)
@@ -48,7 +50,7 @@ def read(typed: str) -> Setting:
 
 def refuse(typed: str, key: str, equals: str, text: str) -> None:
     """Raises LmxError for every form that is not `key=value`."""
-    bare = key.strip().lstrip("+~")
+    bare = clean(key.strip().lstrip("+~"))
     if bare.partition(".")[0].partition("/")[0] == "hydra":
         raise LmxError(f"{bare} must not be set: lmx composes with Hydra, whose own settings are fixed.")
     if SECRET.search(bare):
@@ -57,7 +59,7 @@ def refuse(typed: str, key: str, equals: str, text: str) -> None:
         )
     if key.startswith("+"):
         raise LmxError(
-            f"{show(typed)} must not add a key: a config has a fixed set of them. Type {bare}={text} for one it has."
+            f"{show(typed)} must not add a key: a config has a fixed set of them. Type {clean(f'{bare}={text}')} for one it has."
         )
     if key.startswith("~"):
         raise LmxError(
@@ -65,7 +67,7 @@ def refuse(typed: str, key: str, equals: str, text: str) -> None:
         )
     if not equals:
         raise LmxError(f"{show(typed)} must be written key=value, as in seed=1 or objective=mlm.")
-    if not KEY.fullmatch(key):
+    if len(key) > LONGEST_KEY or not KEY.fullmatch(key):
         raise LmxError(f"{show(key)} must be a key such as optim.lr or a group such as objective.")
     if not text.strip():
         raise LmxError(f"{key} must have a value. Type {key}=null for none, where a key allows it.")

@@ -130,6 +130,9 @@ MISTAKES = {
     "data.path={password: hunter2}": "data.path must not contain the key 'password'.",
     "data=mixture data.weights.a._args_=1": "data.weights.a._args_ must not be set",
     "data=mixture data.weights.a=-1": "data.weights.a must be above 0, got -1.0.",
+    "data=mixture data.sources.a=insid": "data must be one of files, inside, mixture, got 'insid'. Did you mean 'inside'?",
+    "data=mixture data.sources.a=3": "data must be one of files, inside, mixture, got 3.",
+    "data=mixture data.sources.a.path=3": "data.sources.a.path must be a key",
     f"data.path={'[' * 50}": "is too long or too deep for one setting.",
     f"data.path={'a' * 5000}": "is too long or too deep for one setting.",
 }
@@ -178,6 +181,16 @@ def test_free_mapping(load):
         "a": 1.0,
         "b": 2.5,
     }
+
+
+def test_mapping_of_objects(load):
+    typed = ["data.sources.b.path=x", "data=mixture", "data.sources.a=inside", "data.sources.b=files"]
+    assert load(typed).data.sources == {
+        "a": {"_target_": "lmx.parts.Files", "path": "here"},
+        "b": {"_target_": "lmx.parts.Files", "path": "x"},
+    }
+    with pytest.raises(LmxError, match=r"^data\.sources\.b\.path must have a value"):
+        load(typed[1:])
 
 
 @pytest.mark.parametrize(
@@ -290,3 +303,20 @@ def test_real_conf_composes_with_every_choice():
             if name != "mixture":
                 extra = [f"{group}.{setting}" for setting in required.get(name, [])]
                 assert config.load([f"{group}={name}", *extra]), os.fspath(Path(group, name))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "data.path={'\x1b[2J': {_x: 1}}",
+        "name=\x1b]0;x\x07",
+        "\x1b[31m=1",
+        "+\x1b[31m=1",
+        "optim.lr=\x1b",
+        f"{'k' * 900}=1",
+    ],
+)
+def test_a_message_cannot_write_to_the_terminal(load, typed):
+    with pytest.raises(LmxError) as caught:
+        load([typed])
+    assert_one_line(str(caught.value))

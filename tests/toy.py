@@ -7,7 +7,7 @@ SOURCE = {
 from typing import Annotated
 from annotated_types import Interval
 
-MOST = 2**10
+LEAST, MOST = 2, 2**10
 Share = Annotated[float, Interval(ge=0, le=1)]
 """,
     "lmx/parts.py": '''
@@ -19,7 +19,7 @@ import torch
 from annotated_types import Ge, Gt, Interval, Len
 from torch import nn
 
-from lmx.kinds import MOST, Share
+from lmx.kinds import LEAST, MOST, Share
 
 Betas = Annotated[list[Share], Len(2, 2)]
 
@@ -48,7 +48,7 @@ class Optimizer:
         *,
         lr: Annotated[float, Gt(0)],
         betas: Betas,
-        size: Annotated[int, Interval(ge=2, le=MOST)] | None,
+        size: Annotated[int, Interval(ge=LEAST, le=MOST)] | None,
         schedule: Schedule,
     ): ...
 

@@ -79,6 +79,10 @@ class Module:
                     | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
                 ):
                     self.aliases[name] = value
+                case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
+                    self.aliases |= {
+                        ast.unparse(name): value for name, value in zip(names, values, strict=False)
+                    }
 
 
 class Constructors:

@@ -44,9 +44,18 @@ class Slot:
     @property
     def part(self) -> Part | None:
         """Set where the value is an object with keys of its own."""
-        forms = get_args(self.form) if get_origin(self.form) in (Union, UnionType) else [self.form]
-        marks = [mark for form in forms if get_origin(form) is Annotated for mark in get_args(form)[1:]]
-        return next((mark for mark in marks if isinstance(mark, Part)), None)
+        return part_of(self.form)
+
+    @property
+    def holds_parts(self) -> bool:
+        """Whether the value is a mapping of such objects by names of the user."""
+        return get_origin(self.form) is dict and part_of(get_args(self.form)[1]) is not None
+
+
+def part_of(form: Any) -> Part | None:
+    forms = get_args(form) if get_origin(form) in (Union, UnionType) else [form]
+    marks = [mark for one in forms if get_origin(one) is Annotated for mark in get_args(one)[1:]]
+    return next((mark for mark in marks if isinstance(mark, Part)), None)
 
 
 def nodes(value: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -181,7 +181,7 @@ def options(form: Any) -> list[str]:
 
 
 def show(value: Any) -> str:
-    """A value as a message repeats it: short, on one line, without control characters."""
+    """A value as a message repeats it."""
     text = (
         {None: "null", True: "true", False: "false"}.get(value)
         if value is None or isinstance(value, bool)
@@ -191,5 +191,10 @@ def show(value: Any) -> str:
         text = text or (repr(value) if not isinstance(value, str) else f"'{value}'")
     except ValueError:  # an integer beyond sys.get_int_max_str_digits()
         text = "a number of thousands of digits"
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """Text of anybody, safe in a message: short, on one line, without control characters."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text[: SHOWN + 1])
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
