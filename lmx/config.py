@@ -66,11 +66,15 @@ def compose_files(picks: Iterable[Setting], conf: Path) -> dict[str, Any]:
             )
     try:
         with initialize_config_dir(str(conf.resolve()), job_name="lmx", version_base="1.3"):
-            config = compose("config", overrides=[f"{pick.key}={pick.value}" for pick in picks])
+            typed = [f"{pick.key}={pick.value}" for pick in picks]
+            config = compose("config", overrides=typed, return_hydra_config=True)
     except ConfigCompositionException as error:
         keys = " ".join(f"{pick.key}={pick.value}" for pick in picks)
         raise LmxError(f"{keys} must be choices that go together: {str(error).splitlines()[0]}.") from None
-    return OmegaConf.to_container(config, resolve=False)  # type: ignore[return-value]
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+    chosen = plain.pop("hydra")["runtime"]["choices"]
+    plain["choices"] = {group: name for group, name in chosen.items() if group in groups(conf)}
+    return plain
 
 
 def replace_budget(config: dict[str, Any], values: Iterable[Setting]) -> None:

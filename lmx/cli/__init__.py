@@ -1,5 +1,7 @@
 """The command line: one file per command. Nothing heavy is imported before a command needs it."""
 
+import importlib
+import importlib.util
 import sys
 import traceback
 from typing import Annotated
@@ -7,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lmx import __version__
-from lmx.cli import config, list
+from lmx.cli import config, doctor, list, runs, show, sync, train, watch
 from lmx.errors import INTERNAL, LmxError
 
 HELP = """
@@ -26,8 +28,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("train")(train.train)
 app.command("config")(config.config)
 app.command("list")(list.list_choices)
+app.command("show")(show.show)
+app.command("runs")(runs.runs)
+app.command("watch")(watch.watch)
+app.command("sync")(sync.sync)
+app.command("doctor")(doctor.doctor)
+for name in ("train", "runs", "watch", "sync", "show", "doctor"):
+    if importlib.util.find_spec(f"lmx.cli.{name}"):
+        app.command(name)(getattr(importlib.import_module(f"lmx.cli.{name}"), name))
 
 
 def version(wanted: bool) -> None:

@@ -22,6 +22,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from lmx.batch import PADDING, Batch, Pattern, visible
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
+fused_flex = torch.compile(flex_attention)  # without compilation it would hold all the scores; nothing is compiled before a call
 UNCOUNTED: ContextVar[list[int] | None] = ContextVar("uncounted", default=None)
 EXPLICIT_UP_TO = 512  # positions; beyond, the L x L scores cost more than the fused kernel's backward
 
@@ -81,7 +82,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, view: View, dropout: float = 0.0) ->
         view.widths.append(q.shape[1] * q.shape[3])
         return q + k.mean() + v.mean()
     if view.backend == "flex":
-        return flex_attention(q, k, v, block_mask=view.blocks, enable_gqa=q.shape[1] != k.shape[1])
+        flex = fused_flex if q.is_cuda else flex_attention
+        return flex(q, k, v, block_mask=view.blocks, enable_gqa=q.shape[1] != k.shape[1])
     if k.shape[1] != q.shape[1]:
         groups = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)

@@ -1,0 +1,123 @@
+"""What `lmx train` does between a config and an exit code: make a run directory, start its processes, follow it."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.text import Text
+
+from lmx.build import build
+from lmx.config import load
+from lmx.errors import LmxError
+from lmx.launch.local import log_tail
+from lmx.runs import Run, root
+from lmx.track.progress import clock, follow, short
+
+FINISHING = 60  # seconds that W&B may take after the run to send the rest
+
+
+def plain(overrides: Sequence[str]) -> dict[str, Any]:
+    """A composed config, resolved, as plain containers."""
+    return OmegaConf.to_container(load(overrides), resolve=True)  # type: ignore[return-value]
+
+
+def created(overrides: Sequence[str]) -> Run:
+    config = plain(overrides)
+    return Run.create(config, overrides, root(config))
+
+
+def resumed(name: str, overrides: Sequence[str]) -> Run:
+    """The run as it is: its config is on disk. Raises LmxError for overrides, which would make it another run."""
+    if overrides:
+        raise LmxError(
+            f"--resume must have no overrides, got {' '.join(overrides)}: a run keeps its config. Type lmx train init_from={name} …, or "
+            f"lmx train --branch {name}@STEP budget.… for another budget."
+        )
+    return Run.open(name)
+
+
+def branched(place: str, overrides: Sequence[str]) -> Run:
+    """A new run with the old one's config, its state at a step, and the budget typed now."""
+    name, _, step = place.partition("@")
+    typed = [override for override in overrides if override.startswith("budget.")]
+    if not step.isdigit() or len(typed) != 1 or len(overrides) != 1:
+        raise LmxError(f"--branch must have RUN@STEP and one budget, got {place} {' '.join(overrides)}. Type e.g. --branch RUN@500 budget.steps=800.")  # fmt: skip
+    old = Run.open(name)
+    config = old.config() | {"budget": plain(typed)["budget"], "init_from": f"{old.path}@{step}", "branch": True}
+    return Run.create(config, [f"--branch {place}", *typed], root(config))
+
+
+def supervise(run: Run) -> int:
+    """Train in other processes, show what they write, hand signals on; -> the exit code."""
+    run.lock()
+    config, console = run.config(), Console()
+    if run.status().get("state") == "done":
+        console.print(Text(f"{run.name} is done; nothing is left to train."))
+        return 0
+    run.set_status(state="queued", pid=None, phase="starting", phase_progress=None, reason=None, exit_code=None)
+    processes = build(config["launcher"]).start(run)
+    tracker = build(config["track"]).start(run)
+    follow(run, processes.running, console)
+    code = processes.finish()
+    run.unlock()
+    if run.read_json("status.json").get("state") == "killed" and (tail := log_tail(run)):
+        print(tail, file=sys.stderr)
+    if tracker is not None:
+        console.print(Text(tracked(run, tracker)), soft_wrap=True)
+    return code
+
+
+def tracked(run: Run, tracker: subprocess.Popen) -> str:
+    """One line: where W&B has the run, or how to send it."""
+    try:
+        tracker.wait(FINISHING)
+    except subprocess.TimeoutExpired:
+        return f"W&B: still sending. To make sure of it: lmx sync {run.name}"
+    facts = run.read_json("wandb.json")
+    if tracker.returncode or not facts.get("complete"):
+        return f"W&B: not recorded, see {run.path}/wandb.log. The run itself is complete; send it with: lmx sync {run.name}"
+    return f"W&B: {facts['url']}" if facts["mode"] == "online" else f"W&B: offline. Send it with: lmx sync {run.name}"
+
+
+def preview(what: str, overrides: Sequence[str], text: str | None = None) -> dict[str, Any]:
+    """The JSON of lmx.preview, which needs torch and so a process of its own. Raises LmxError with its message."""
+    config = plain(overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+        command = [sys.executable, "-P", "-m", "lmx.preview", what, f"{folder}/config.yaml"]
+        if text is not None:
+            (Path(folder) / "text").write_text(text, encoding="utf-8")
+            command.append(f"{folder}/text")
+        with Console(stderr=True).status("looking …"):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        error = LmxError(done.stderr.strip().splitlines()[-1].removeprefix("lmx: ") if done.stderr else "the preview failed.")
+        error.exit_code = done.returncode
+        raise error
+    return json.loads(done.stdout)
+
+
+def preview_cost(overrides: Sequence[str]) -> None:
+    """`lmx train --dry-run`"""
+    cost = preview("cost", overrides)
+    rows = {
+        "parameters": f"{short(cost['parameters'])} ({short(cost['parameters_without_embeddings'])} without embeddings)",
+        "vocabulary": f"{cost['vocabulary']}",
+        "FLOPs a token": short(cost["flops_per_token"]),
+        "steps": f"{cost['steps']}",
+        "tokens": f"{short(cost['tokens'])} ({cost['epochs']:.2f} epochs of {short(cost['train_tokens'])})",
+        "FLOPs": short(cost["flops"]),
+        "memory": f"{short(cost['memory_bytes'])}B",
+        "time": f"{clock(cost['seconds'])} at {cost['step_seconds']:.2f} s a step, before compiling",
+        "first loss": f"{cost['loss']:.3f} nats",
+        "device": f"{cost['device']}, {cost['precision']}, {cost['threads']} threads",
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")

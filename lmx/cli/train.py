@@ -1,0 +1,35 @@
+"""`lmx train`: one run, from a config to a run directory."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lmx.cli.completion import Overrides
+
+
+def train(
+    overrides: Overrides = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue this run from its newest checkpoint.")] = None,
+    branch: Annotated[
+        str | None, typer.Option(metavar="RUN@STEP", help="Continue a copy of a run towards another budget.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="One real step; what the whole run would take.")] = False,
+) -> None:
+    """Train a model under an objective.
+
+    \b
+    lmx train                                causal LM on the embedded corpus, minutes on a CPU
+    lmx train objective=mlm budget.steps=500
+    lmx train data=text data.path=my/texts
+    lmx train --resume 20261123-101500-clm-abcde
+    lmx train --branch 20261123-101500-clm-abcde@500 budget.steps=800
+    """
+    from lmx.cli.launching import branched, created, preview_cost, resumed, supervise
+
+    typed = overrides or []
+    if dry_run:
+        preview_cost(typed)
+        return
+    run = resumed(resume, typed) if resume else branched(branch, typed) if branch else created(typed)
+    sys.exit(supervise(run))

@@ -1,0 +1,114 @@
+"""Training processes on this machine: one python, or torchrun for several. They outlive no launcher, and lose nothing by it.
+
+The worker is told to stop by signals (lmx/train/stop.py). torchrun always exits with 1, so the exit code is read from the run's status.
+"""
+
+import ctypes
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+from annotated_types import Ge
+
+from lmx.errors import INTERNAL
+from lmx.runs import LOCK, Run
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+MALLOC = {  # glibc: keep freed memory. Mapping it anew for every tensor costs up to a fifth of a step
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+
+
+class Local:
+    def __init__(
+        self, *, processes: Annotated[int, Ge(1)], threads: Annotated[int, Ge(1)] | None, grace: Annotated[int, Ge(1)]
+    ):
+        self.processes, self.threads, self.grace = processes, threads, grace
+
+    def start(self, run: Run) -> "Processes":
+        """Start the workers of a run that this process has locked."""
+        assert run.descriptor is not None
+        worker = ["-m", "lmx.worker", str(run.path)]
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}"]
+        command = worker if self.processes == 1 else [*torchrun, *worker]
+        with (run.path / "log.txt").open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, *command],
+                env=os.environ | self.environment() | {LOCK: str(run.descriptor)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # the terminal's Ctrl-C comes through `forward` alone
+                pass_fds=[run.descriptor],
+                preexec_fn=follow_parent if platform.system() == "Linux" else None,
+            )
+        return Processes(run, child, self.grace, alone=self.processes == 1)
+
+    def environment(self) -> dict[str, str]:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = self.threads or max(1, cores // self.processes)
+        return {
+            "OMP_NUM_THREADS": str(threads),
+            "GOMP_SPINCOUNT": "10000",  # threads that wait give way soon: spinning stalls a busy machine
+            "PYTHONSAFEPATH": "1",  # nothing is imported from the working directory
+            "PYTHONUNBUFFERED": "1",
+            **MALLOC,
+        }
+
+
+def follow_parent() -> None:
+    """Ask Linux for a SIGTERM when the launcher dies: the worker then saves and ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+class Processes:
+    """The workers of one run, as one thing to wait for and to signal."""
+
+    def __init__(self, run: Run, child: subprocess.Popen, grace: int, *, alone: bool):
+        self.run, self.child, self.grace, self.alone = run, child, grace, alone
+        self.deadline: float | None = None
+        self.before = {number: signal.signal(number, self.forward) for number in SIGNALS}
+
+    def forward(self, number: int, frame: FrameType | None) -> None:
+        """Hand a signal on; torchrun knows only SIGTERM and SIGINT."""
+        self.deadline = self.deadline or time.monotonic() + self.grace
+        if self.child.poll() is None:
+            self.child.send_signal(number if self.alone or number != signal.SIGUSR1 else signal.SIGTERM)
+
+    def running(self) -> bool:
+        """False once the workers are gone; those that do not end within the grace period after a signal are killed."""
+        if self.child.poll() is not None:
+            return False
+        if self.deadline and time.monotonic() > self.deadline:
+            os.killpg(self.child.pid, signal.SIGKILL)
+            self.child.wait()
+            return False
+        return True
+
+    def finish(self) -> int:
+        """Wait, put the signal handlers back; -> the exit code of the run."""
+        while self.running():
+            time.sleep(0.05)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        status = self.run.read_json("status.json")
+        if status.get("state") in ("done", "failed", "preempted"):
+            return status["exit_code"]
+        code = self.child.returncode
+        reason = f"its process was ended by {signal.Signals(-code).name}" if code < 0 else f"its process exited with {code}, see log.txt"
+        self.run.set_status(state="killed", reason=reason, exit_code=128 - code if code < 0 else INTERNAL)
+        return 128 - code if code < 0 else INTERNAL
+
+
+def log_tail(run: Run, lines: int = 3) -> str:
+    """The end of a run's log, for a failure that left no reason."""
+    path: Path = run.path / "log.txt"
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
