@@ -25,19 +25,22 @@ MISSING = "???"
 
 def load(overrides: Sequence[str] = (), *, conf: Path = CONF, source: Path = SOURCE) -> DictConfig:
     """The config of a run, complete and checked. Raises LmxError, one line, for every mistake in `overrides`."""
-    config, constructors = composed(overrides, conf, source)
+    config, constructors, chosen = composed(overrides, conf, source)
     for slot in slots(config, constructors):
         slot.node[slot.key] = checked(slot, constructors)
     check_rules(config, constructors)
-    return OmegaConf.create(config, flags={"struct": True})
+    return OmegaConf.create(config | {"choices": chosen}, flags={"struct": True})
 
 
 def places(overrides: Sequence[str] = (), *, conf: Path = CONF, source: Path = SOURCE) -> list[Slot]:
     """The keys of a composition, complete or not."""
-    return list(slots(*composed(overrides, conf, source)))
+    config, constructors, _ = composed(overrides, conf, source)
+    return list(slots(config, constructors))
 
 
-def composed(overrides: Sequence[str], conf: Path, source: Path) -> tuple[dict[str, Any], Constructors]:
+def composed(
+    overrides: Sequence[str], conf: Path, source: Path
+) -> tuple[dict[str, Any], Constructors, dict[str, str]]:
     """conf/config.yaml with the chosen files and the typed values. What is typed is checked here, so that errors name it."""
     settings = {setting.key: setting for setting in map(read, overrides)}  # the last one counts
     for setting in settings.values():
@@ -46,18 +49,22 @@ def composed(overrides: Sequence[str], conf: Path, source: Path) -> tuple[dict[s
                 f"{setting.key} must have one value, got {show(setting.text)}. Use `lmx sweep` for several."
             )
     known = groups(conf)
-    config = compose_files([setting for key, setting in settings.items() if key in known], conf)
+    config, chosen = compose_files([setting for key, setting in settings.items() if key in known], conf)
     values = [setting for key, setting in settings.items() if key not in known]
     constructors = Constructors(source)
     replace_budget(config, values)
-    for setting in sorted(
-        values, key=lambda setting: setting.key.count(".")
-    ):  # what is around before what is in it
+    for setting in sorted(values, key=depth):
         assign(setting, {slot.name: slot for slot in slots(config, constructors)}, conf)
-    return config, constructors
+    return config, constructors, chosen
 
 
-def compose_files(picks: Iterable[Setting], conf: Path) -> dict[str, Any]:
+def depth(setting: Setting) -> int:
+    """By it, what is around comes before what is in it: data.sources.a=text, then data.sources.a.path=x."""
+    return setting.key.count(".")
+
+
+def compose_files(picks: Iterable[Setting], conf: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The merged files, and group -> the choice that was made, also where a file made it."""
     for pick in picks:
         known = choices(pick.key, conf)
         if pick.value not in list(known):
@@ -73,8 +80,7 @@ def compose_files(picks: Iterable[Setting], conf: Path) -> dict[str, Any]:
         raise LmxError(f"{keys} must be choices that go together: {str(error).splitlines()[0]}.") from None
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
     chosen = plain.pop("hydra")["runtime"]["choices"]
-    plain["choices"] = {group: name for group, name in chosen.items() if group in groups(conf)}
-    return plain
+    return plain, {group: name for group, name in chosen.items() if group in groups(conf)}
 
 
 def replace_budget(config: dict[str, Any], values: Iterable[Setting]) -> None:
@@ -112,9 +118,8 @@ def entry(setting: Setting, above: Slot, conf: Path) -> Any:
     if not above.holds_parts:
         return setting.value
     group = setting.key.partition(".")[0]
-    return compose_files([Setting(key=group, value=setting.value, text=setting.text, several=False)], conf)[
-        group
-    ]
+    pick = Setting(key=group, value=setting.value, text=setting.text, several=False)
+    return compose_files([pick], conf)[0][group]
 
 
 def keys_within(value: Any) -> Iterator[str]:

@@ -81,7 +81,7 @@ def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:
         before, after = after, trainer.budget.progress(trainer.ledger)
         if step.number % trainer.log_every == 0:
             record.metrics(step, trainer)
-        if int(after / parts.validation.every) > int(before / parts.validation.every):
+        if passed(parts.validation.every, before, after):
             evaluate(parts, record)
         if step.number % trainer.checkpoint_every == 0:
             save(run, trainer, parts.corpus.fingerprint, record)
@@ -90,6 +90,11 @@ def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:
     if step and step.number % trainer.log_every:
         record.metrics(step, trainer)
     return True
+
+
+def passed(every: float, before: float, after: float) -> bool:
+    """Whether progress has reached another multiple of `every`; 0.3 counts as three times 0.1."""
+    return int(after / every + 1e-9) > int(before / every + 1e-9)
 
 
 def evaluate(parts: Experiment, record: Record) -> None:

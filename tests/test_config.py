@@ -25,6 +25,12 @@ def test_defaults(load):
     assert list(composed)[:3] == ["data", "optim", "objective"]
     assert composed.optim.lr == 0.01
     assert composed.budget == {"_target_": "lmx.parts.Budget", "steps": None, "seconds": 150.0}
+    assert composed.choices == {
+        "data": "inside",
+        "optim": "plain",
+        "optim/schedule": "flat",
+        "objective": "ask",
+    }
     assert OmegaConf.to_container(composed, throw_on_missing=True)
 
 
@@ -63,6 +69,7 @@ MISTAKES = {
     "objectve=ask": "objectve must be a key of this config or a group. Did you mean objective?",
     "qqq=1": "qqq must be a key of this config or a group. `lmx config` prints all keys, `lmx list` the groups.",
     "seed.x=1": "seed.x must be a key",
+    "choices.data=files": "choices.data must be a key of this config. Did you mean data?",
     "optim.betas.0=1": "optim.betas.0 must be a key",
     "+new=1": "'+new=1' must not add a key: a config has a fixed set of them. Type new=1 for one it has.",
     "++seed=1": "'++seed=1' must not add a key",
@@ -169,6 +176,7 @@ def test_objective_brings_its_data(load):
     composed = load(["objective=files", "data.path=x"])
     assert composed.data.path == "x"
     assert composed.objective.rate == 0.4
+    assert composed.choices.data == "files"
     assert load(["objective=files", "data=inside"]).data.path == "here", "what is typed counts more"
 
 

@@ -93,6 +93,7 @@ device: auto
 name: null
 group: null
 init_from: null
+branch: false
 runs: null
 budget: {_target_: lmx.parts.Budget, steps: null, seconds: 150}
 """,

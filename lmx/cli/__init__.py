@@ -1,7 +1,5 @@
 """The command line: one file per command. Nothing heavy is imported before a command needs it."""
 
-import importlib
-import importlib.util
 import sys
 import traceback
 from typing import Annotated
@@ -36,9 +34,6 @@ app.command("runs")(runs.runs)
 app.command("watch")(watch.watch)
 app.command("sync")(sync.sync)
 app.command("doctor")(doctor.doctor)
-for name in ("train", "runs", "watch", "sync", "show", "doctor"):
-    if importlib.util.find_spec(f"lmx.cli.{name}"):
-        app.command(name)(getattr(importlib.import_module(f"lmx.cli.{name}"), name))
 
 
 def version(wanted: bool) -> None:

@@ -24,7 +24,6 @@ ROOT: dict[str, Any] = {  # what a run has besides its groups
     "group": Name | None,
     "init_from": str | None,
     "branch": bool,
-    "choices": dict[str, str],  # what each group was composed from
     "runs": str | None,
 }
 NODE = Annotated[dict, Part("")]

@@ -14,7 +14,7 @@ CHECKPOINTS = "checkpoints"
 
 def save(run: Run, trainer: Trainer, fingerprint: str, record: Record) -> None:
     """Commit a checkpoint of the step just done; rank 0 has everything."""
-    if not record.main or trainer.ledger.step in checkpoint.steps(run.path / CHECKPOINTS):
+    if not record.main:
         return
     record.phase("saving")
     tensors = {"model": trainer.learner.state_dict(), "optim": trainer.optimizer.state()}
@@ -27,7 +27,8 @@ def save(run: Run, trainer: Trainer, fingerprint: str, record: Record) -> None:
 
 def restore(run: Run, config: Mapping[str, Any], trainer: Trainer, fingerprint: str, record: Record) -> None:
     """Continue this run if it has a checkpoint; otherwise begin as `init_from` and `branch` say."""
-    checkpoint.clean(run.path / CHECKPOINTS)
+    if record.main:
+        checkpoint.clean(run.path / CHECKPOINTS)
     own = checkpoint.load(run.path / CHECKPOINTS)
     if own is not None:
         for message in own.damaged:
