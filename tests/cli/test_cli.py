@@ -1,6 +1,7 @@
 """The commands as a user types them, in processes of their own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,25 @@ def test_usage():
     assert run("confg").returncode == 2
     assert "Did you mean 'config'?" in run("confg").stderr
     assert run("config", "--jsn").returncode == 2
+
+
+def test_hostile_working_directory(tmp_path):
+    """The installed script does not import from where it is called."""
+    for name in ("torch", "typer", "yaml", "hydra", "omegaconf", "conf", "lmx", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
+    script = tmp_path / "bin" / "lmx"
+    script.parent.mkdir()
+    script.write_text("from lmx.cli import main\nmain()\n")
+    done = subprocess.run(
+        [sys.executable, script, "config", "--json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["seed"] == 0
+    assert not (tmp_path / "canary").exists()
 
 
 def test_reader_that_goes_away():
