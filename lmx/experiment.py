@@ -11,7 +11,6 @@ from lmx.data.corpus import Corpus, prepare
 from lmx.data.loader import Loader
 from lmx.data.noise import torch_seed
 from lmx.data.packing import Samples
-from lmx.errors import LmxError
 from lmx.evals.validation import Validation
 from lmx.train import distributed
 from lmx.train.flops import Flops
@@ -33,10 +32,6 @@ class Experiment:
 def assemble(config: Mapping[str, Any], device: torch.device, report: Report) -> Experiment:
     """Build corpus, learner, trainer and validation. Raises LmxError for what a user can fix."""
     sequences = config["trainer"]["batch_tokens"] // config["length"]
-    if sequences < 1:
-        raise LmxError(
-            f"trainer.batch_tokens must be at least length ({config['length']}), got {config['trainer']['batch_tokens']}."
-        )
     corpus = prepare(build(config["data"]), build(config["tokenizer"]), report)
     learner = new_learner(config, corpus).to(device)
     samples = stream(config, corpus, learner, "train")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 
 from lmx.batch import IGNORE, Batch
 from lmx.data.corpus import Corpus
@@ -26,9 +26,9 @@ class Validation:
         batches: Sequence[Batch],
         *,
         every: Annotated[float, Interval(gt=0, le=1)],
-        tokens: Annotated[int, Ge(1)],
-        samples: Annotated[int, Ge(0)],
-        sample_tokens: Annotated[int, Ge(1)],
+        tokens: Annotated[int, Interval(ge=1, le=2**32)],
+        samples: Annotated[int, Interval(ge=0, le=1000)],
+        sample_tokens: Annotated[int, Interval(ge=1, le=2**32)],
     ):
         self.learner, self.corpus, self.device, self.precision = learner, corpus, device, precision
         self.batches = batches

@@ -44,6 +44,8 @@ class Step:
 class Trainer:
     """`loader(step)` gives this rank's micro-batches of any step, a pure function."""
 
+    RULES = {"length <= batch_tokens": "trainer.batch_tokens must be at least length"}
+
     def __init__(
         self,
         learner: Learner,
@@ -54,8 +56,8 @@ class Trainer:
         device: torch.device,
         seed: int,
         *,
-        batch_tokens: Annotated[int, Ge(1)],
-        micro_batch: Annotated[int, Ge(1)] | None,
+        batch_tokens: Annotated[int, Interval(ge=1, le=2**30)],
+        micro_batch: Annotated[int, Interval(ge=1, le=2**20)] | None,
         precision: Literal["auto", "fp32", "bf16"],
         compile: bool | Literal["auto"],
         clip: Annotated[float, Gt(0)],

@@ -1,0 +1,146 @@
+"""What every objective promises, checked for each file of conf/objective/: a new one is covered without a word here."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lmx import config
+from lmx.batch import IGNORE, PADDING, visible, visible_pairs
+from lmx.build import build
+from lmx.data.noise import Keys
+from lmx.objectives.objective import Objective
+from lmx.train.flops import Flops
+from lmx.train.learner import Learner
+from tests.conftest import sample, texts
+
+OBJECTIVES = sorted(config.choices("objective"))
+LENGTH = 32
+SMALL = ["model=nano", "model.width=32", "model.heads=2", "model.kv_heads=1", "model.mlp=48", "model.depth=2", f"length={LENGTH}"]
+
+
+@pytest.fixture(params=OBJECTIVES)
+def learner(request, vocabulary) -> Learner:
+    node = config.load([f"objective={request.param}", *SMALL])
+    torch.manual_seed(0)
+    model = build(node["model"], vocabulary_size=vocabulary.size)
+    objective = build(
+        node["objective"], length=LENGTH, width=model.width, tied=model.tied, vocabulary=vocabulary,
+        vocabulary_size=vocabulary.size, corpus=None,
+    )  # fmt: skip
+    return Learner(model, objective)
+
+
+def keys(first=0, count=4, purpose="train"):
+    return Keys(seed=0, purpose=purpose, sample=np.arange(first, first + count))
+
+
+def samples(objective: Objective, vocabulary, count=4):
+    size = int(objective.raw_lengths(keys())[0]) + objective.lookahead
+    return texts(vocabulary, count, size)
+
+
+def equal(a, b):
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("tokens", "targets", "position", "document", "order"))
+
+
+def test_collate_is_pure(learner, vocabulary):
+    given = samples(learner.objective, vocabulary)
+    before = [item.tokens.copy() for item in given]
+    first = learner.objective.collate(given, keys())
+    torch.manual_seed(1), np.random.seed(1)  # noqa: NPY002 the point is that global state does not matter
+    assert equal(first, learner.objective.collate(given, keys()))
+    assert all((old == item.tokens).all() for old, item in zip(before, given, strict=True))
+
+
+def test_a_sample_does_not_depend_on_its_neighbours(learner, vocabulary):
+    given = samples(learner.objective, vocabulary)
+    whole = learner.objective.collate(given, keys())
+    for row in range(4):
+        alone = learner.objective.collate(given[row : row + 1], keys(row, 1))
+        assert torch.equal(alone.tokens[0], whole.tokens[row])
+        assert torch.equal(alone.targets[0], whole.targets[row])
+
+
+def test_a_batch_is_well_formed(learner, vocabulary):
+    batch = learner.objective.collate(samples(learner.objective, vocabulary), keys())
+    asked = batch.targets != IGNORE
+    assert batch.tokens.shape == (4, LENGTH)
+    assert 0 < int(asked.sum()) <= batch.capacity
+    assert batch.targets[asked].min() >= 0
+    assert max(int(batch.targets.max()), int(batch.tokens.max())) < vocabulary.size
+    assert not (asked & (batch.document == PADDING)).any()
+    assert not vocabulary.special[batch.targets[asked].numpy()].any()  # the texts have none
+    mask, pairs = visible(batch)[:, 0], LENGTH * (LENGTH + 1) // 2
+    if batch.pattern == "causal":
+        assert visible_pairs(batch) == 4 * pairs == int(mask.sum())
+    if batch.pattern == "full":
+        assert mask.all()
+
+
+def test_counts_and_losses_name_the_same_terms(learner, vocabulary):
+    batch = learner.objective.collate(samples(learner.objective, vocabulary), keys())
+    losses = learner(batch)
+    assert set(losses) == set(learner.objective.counts(batch)) == set(learner.objective.weights)
+    assert all(value.ndim == 0 and torch.isfinite(value) for value in losses.values())
+
+
+def test_losses_are_sums_over_rows(learner, vocabulary):
+    """Rows one by one add up to the batch: the mean does not depend on how a step is cut."""
+    given = samples(learner.objective, vocabulary)
+    learner.double()
+    with torch.no_grad():
+        whole = learner(learner.objective.collate(given, keys()))
+        parts = [learner(learner.objective.collate(given[row : row + 1], keys(row, 1))) for row in range(4)]
+    for term, value in whole.items():
+        assert float(value) == pytest.approx(sum(float(part[term]) for part in parts), rel=1e-5)
+
+
+def test_filler_rows_of_the_head_change_nothing(learner, vocabulary):
+    batch = learner.objective.collate(samples(learner.objective, vocabulary), keys())
+    with torch.no_grad():
+        a, b = learner(batch), learner(replace(batch, capacity=batch.capacity + 128))
+    assert all(float(a[term]) == pytest.approx(float(b[term]), rel=1e-6) for term in a)
+
+
+def test_packed_documents_do_not_see_each_other(learner, vocabulary):
+    """Another first document changes nothing that the second is asked or answers."""
+    size = int(learner.objective.raw_lengths(keys())[0]) + learner.objective.lookahead
+    rng = np.random.default_rng(0)
+    one, other, second = (list(rng.choice(vocabulary.ordinary, size=size // 2)) for _ in range(3))
+    batches = [learner.objective.collate([sample(first, second)], keys(0, 1)) for first in (one, other)]
+    inside = batches[0].document[0] == 1
+    assert torch.equal(batches[0].targets[0][inside], batches[1].targets[0][inside])
+    with torch.no_grad():
+        a, b = (learner.model(replace(batch, tokens=torch.where(inside, batches[0].tokens, batch.tokens))) for batch in batches)
+    assert (a[0][inside] - b[0][inside]).abs().max() == 0.0
+    assert (a[0][~inside] - b[0][~inside]).abs().max() > 0
+
+
+def test_training_and_validation_noise_differ(learner, vocabulary):
+    given = samples(learner.objective, vocabulary)
+    train, held_out = (learner.objective.collate(given, keys(purpose=purpose)) for purpose in ("train", "validation"))
+    if not equal(train, learner.objective.collate(given, keys(first=4))):  # the objective is random
+        assert not equal(train, held_out)
+
+
+def test_flops_grow_with_what_is_asked(learner, vocabulary):
+    flops = Flops(learner)
+    batch = learner.objective.collate(samples(learner.objective, vocabulary), keys())
+    silent = replace(batch, targets=torch.full_like(batch.targets, IGNORE))
+    assert flops(batch) > flops(silent) > 0
+
+
+def test_learns_one_batch(learner, vocabulary):
+    batch = learner.objective.collate(samples(learner.objective, vocabulary), keys())
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(60):
+        terms, counts = learner(batch), learner.objective.counts(batch)
+        loss = sum(learner.objective.weights[term] * terms[term] / counts[term] for term in terms)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
