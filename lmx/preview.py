@@ -93,7 +93,7 @@ def cost(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "objective": config["objective"]["_target_"].rpartition(".")[2],
         "parameters": parameters,
-        "parameters_without_embeddings": parameters - model.embedding.weight.numel(),
+        "parameters_without_embeddings": sum(p.numel() for p in model.parameters()) - model.embedding.weight.numel(),
         "vocabulary": parts.corpus.vocabulary.size,
         "train_tokens": parts.corpus.train.num_tokens,
         "flops_per_token": price.flops / price.tokens,

@@ -107,7 +107,7 @@ def preview_cost(overrides: Sequence[str]) -> None:
     """`lmx train --dry-run`"""
     cost = preview("cost", overrides)
     rows = {
-        "parameters": f"{short(cost['parameters'])} ({short(cost['parameters_without_embeddings'])} without embeddings)",
+        "parameters": f"{short(cost['parameters'])} ({short(cost['parameters_without_embeddings'])} without embeddings and head)",
         "vocabulary": f"{cost['vocabulary']}",
         "FLOPs a token": short(cost["flops_per_token"]),
         "steps": f"{cost['steps']}",
