@@ -24,7 +24,7 @@ from lmx.errors import Locked, LmxError, nearest
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LINES = ("metrics.jsonl", "evals/validation.jsonl", "evals/samples.jsonl")
 LOCK = "LMX_LOCK_FD"  # the descriptor a worker inherits its lock with
-
+LOOK = 0.2  # seconds; `alive` holds the lock for a moment, and is not mistaken for a writer
 
 def root(config: dict[str, Any] | None = None) -> Path:
     """Where runs are: `runs=`, or $LMX_RUNS, or ./runs."""
@@ -121,11 +121,12 @@ class Run:
     def truncate(self, step: int) -> None:
         """Cut every .jsonl file back to `step`: what came later is about to be done again."""
         for name in LINES:
-            if (self.path / name).exists():
-                kept = [line for line in self.lines(name) if line["step"] <= step]
+            path = self.path / name
+            kept = "".join(json.dumps(line) + "\n" for line in self.lines(name) if line["step"] <= step).encode()
+            if path.exists() and path.read_bytes() != kept:
                 temporary = self.path / f"{name}.tmp"
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-                temporary.replace(self.path / name)
+                temporary.write_bytes(kept)
+                temporary.replace(path)
 
     def lock(self) -> None:
         """Become the one writer, until this process and its children are gone. Raises Locked."""
@@ -133,11 +134,12 @@ class Run:
             self.descriptor = int(os.environ[LOCK])  # inherited from the launcher, which holds it
             return
         descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise Locked(f"{self.name} is being written by another process. Type lmx watch {self.name} to follow it.") from None
+        patience = time.monotonic() + LOOK
+        while not grab(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > patience:
+                os.close(descriptor)
+                raise Locked(f"{self.name} is being written by another process. Type lmx watch {self.name} to follow it.")
+            time.sleep(LOOK / 10)
         os.set_inheritable(descriptor, True)
         self.descriptor = descriptor
 
@@ -154,12 +156,18 @@ class Run:
             return False
         descriptor = os.open(self.path / ".lock", os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not grab(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
+
+
+def grab(descriptor: int, kind: int) -> bool:
+    """Take a lock without waiting; -> whether it was free."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
 
 
 def find(folder: Path) -> list[Run]:

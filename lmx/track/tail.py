@@ -1,20 +1,22 @@
 """Reading a growing .jsonl file: what is new since the last look, whole lines only."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 
 class Tail:
     def __init__(self, path: Path):
-        self.path, self.offset = path, 0
+        self.path, self.offset, self.file = path, 0, 0
 
     def new(self) -> list[dict[str, Any]]:
-        """Lines added since the last call; all again if the file was cut back (a run that was resumed)."""
+        """Lines added since the last call; all again if the file was replaced (a run that was resumed)."""
         try:
-            if self.path.stat().st_size < self.offset:
-                self.offset = 0
             with self.path.open("rb") as file:
+                number = os.fstat(file.fileno()).st_ino
+                if number != self.file:
+                    self.file, self.offset = number, 0
                 file.seek(self.offset)
                 data = file.read()
         except FileNotFoundError:

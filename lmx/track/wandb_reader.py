@@ -20,76 +20,86 @@ from lmx.errors import LmxError
 from lmx.runs import Run
 from lmx.track.tail import Tail
 
-ENDED = ("done", "failed", "preempted", "killed")
 EVERY = 1.0  # seconds between two looks at a live run
+PATIENCE = 30  # seconds to reach the server
+KILLED = 137  # the exit code of a process that left none
 METERS = ("tokens", "flops", "seconds")  # x axes: what a run has spent
 
 
 def send(run: Run, *, follow: bool, only_online: bool = False) -> dict[str, Any]:
     """Send what W&B does not have yet, and wait for the run's end if `follow`; -> what wandb.json says.
 
-    Raises LmxError when another reader is at it, or when `only_online` and nobody is logged in.
+    Raises LmxError when another reader is at it, or when `only_online` and the server cannot be used.
     """
     folder = run.path / "wandb"
     folder.mkdir(exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX if follow else fcntl.LOCK_EX | fcntl.LOCK_NB)  # before a resume: wait for the old reader
         except BlockingIOError:
             raise LmxError(f"{run.name} is being sent to W&B by another process. Wait for it, or end it.") from None
         for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
             os.environ[name] = str(folder)  # nothing outside the run directory
-        while follow and not run.status().get("pid") and run.status().get("state") not in ENDED:
+        os.environ["WANDB_SILENT"] = "true"
+        while follow and run.alive() and not run.status().get("pid"):
             time.sleep(EVERY / 4)  # system metrics are the worker's, whose process id is not known yet
-        config = run.config()
-        track = config["track"] if "project" in config["track"] else {"project": "lmx", "entity": None, "mode": "auto", "tags": []}
-        mode = choose(track["mode"], only_online)
-        client, mode = connect(run, config, track, mode)
+        client, mode = connect(run, only_online)
         facts = {"mode": mode, "url": client.url, "id": run.name, "complete": False}
         run.write_json("wandb.json", facts)
         replay(run, client, follow)
-        facts["complete"] = run.status().get("state") in ENDED
+        facts["complete"] = not run.alive()
         run.write_json("wandb.json", facts)
     return facts
 
 
 def choose(requested: str, only_online: bool) -> str:
     """online or offline, without ever asking. Raises LmxError when it must be online and cannot."""
-    wanted = os.environ.get("WANDB_MODE") or ("online" if only_online and requested == "offline" else requested)
-    if wanted in ("auto", "online"):
-        logged_in = wandb.login(prompt=False, verify=False)
-        if only_online and not logged_in:
-            raise LmxError("lmx sync needs a W&B login. Type wandb login, or set WANDB_API_KEY.")
-        return "online" if logged_in else "offline"
-    return wanted
+    wanted = "online" if only_online else os.environ.get("WANDB_MODE") or requested
+    if wanted not in ("auto", "online"):
+        return wanted
+    logged_in = wandb.login(prompt=False, verify=False)
+    if only_online and not logged_in:
+        raise LmxError("lmx sync needs a W&B login. Type wandb login, or set WANDB_API_KEY.")
+    return "online" if logged_in else "offline"
 
 
-def connect(run: Run, config: dict[str, Any], track: dict[str, Any], mode: str) -> tuple[Any, str]:
-    """A W&B run for this run directory; offline when the server cannot be reached."""
-    if mode == "offline":
-        for old in (run.path / "wandb").glob("offline-run-*"):
-            shutil.rmtree(old)  # an unfinished recording; the new one begins with the first line
+def connect(run: Run, only_online: bool) -> tuple[Any, str]:
+    """A W&B run for this run directory, and its mode: offline when the server cannot be used, if it need not be."""
+    config = run.config()
+    track = config["track"] if "project" in config["track"] else {"project": "lmx", "entity": None, "mode": "auto", "tags": []}
+    mode = choose(track["mode"], only_online)
+    for old in (run.path / "wandb").glob("*run-*"):
+        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()  # recorded anew, from the first line
+    try:
+        return begin(run, config, track, mode), mode
+    except wandb.errors.CommError as error:
+        reason = " ".join(str(error).split())
+        if only_online:
+            raise LmxError(f"W&B cannot be used: {reason}") from None
+        print(f"lmx: W&B cannot be used ({reason}); recording offline", flush=True)
+        wandb.teardown()  # its service still holds the run ID
+        return begin(run, config, track, "offline"), "offline"
+
+
+def begin(run: Run, config: dict[str, Any], track: dict[str, Any], mode: str) -> Any:
+    """wandb.init for this run: named, grouped and configured like it. Raises wandb.errors.CommError."""
     choices = config["choices"]
     settings = wandb.Settings(
-        console="off", quiet=True, disable_git=True, disable_code=True, x_disable_machine_info=True, save_code=False,
-        x_save_requirements=False, x_transaction_log_flush_interval=2, init_timeout=30,
-        x_stats_pid=run.status().get("pid") or os.getpid(),
+        console="off", silent=True, disable_git=True, disable_code=True, x_disable_machine_info=True, save_code=False,
+        x_save_requirements=False, x_transaction_log_flush_interval=2, init_timeout=PATIENCE,
+        x_stats_pid=run.status().get("pid") or os.getpid(), x_stats_track_process_tree=True,
     )  # fmt: skip
-    options: dict[str, Any] = {
-        "project": track["project"], "entity": track["entity"], "id": run.name, "name": label(config), "group": config["group"],
-        "job_type": "train", "tags": [choices["objective"], choices["model"], choices["data"], *track["tags"]], "dir": run.path,
-        "config": config | {"environment": run.read_json("environment.json")}, "resume": "allow", "settings": settings,
-    }  # fmt: skip
-    try:
-        client = wandb.init(mode=mode, **options)
-    except wandb.errors.CommError as error:
-        print(f"lmx: W&B cannot be reached ({error}); recording offline", flush=True)
-        return connect(run, config, track, "offline")
+    client = wandb.init(
+        mode=mode, project=track["project"], entity=track["entity"], id=run.name, resume="allow", dir=run.path, settings=settings,
+        name=label(config), group=config["group"], job_type="train",
+        tags=[choices["objective"], choices["model"], choices["data"], *track["tags"]],
+        config=config | {"environment": run.read_json("environment.json")},
+    )  # fmt: skip
     for meter in METERS:
         client.define_metric(meter)
     for family in ("train/*", "validation/*", "speed/*"):
         client.define_metric(family, step_metric="tokens")
-    return client, mode
+    return client
 
 
 def label(config: dict[str, Any]) -> str:
@@ -99,7 +109,7 @@ def label(config: dict[str, Any]) -> str:
 
 def replay(run: Run, client: Any, follow: bool) -> None:
     """Log one row a training step, in order, and finish when the run has."""
-    known = client.step  # rows below are with the server
+    known = client.starting_step  # what is below is with the server
     last, step = {}, 0
     for step, row in rows(run, follow):
         if step >= known:
@@ -111,7 +121,7 @@ def replay(run: Run, client: Any, follow: bool) -> None:
         client.log({"samples": wandb.Table(columns=["step", "prompt", "text"], data=data)}, step=step)
     status = run.status()
     client.summary.update(last | {"state": status.get("state"), "reason": status.get("reason")})
-    client.finish(exit_code=status.get("exit_code") or 0)
+    client.finish(exit_code=0 if status.get("state") in ("done", "running") else status.get("exit_code") or KILLED)
 
 
 def rows(run: Run, follow: bool) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -120,7 +130,7 @@ def rows(run: Run, follow: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     waiting: dict[int, dict[str, Any]] = {}
     sent = -1
     while True:
-        ended = not follow or run.status().get("state") in ENDED
+        ended = not follow or not run.alive()
         for line in metrics.new():
             waiting[line["step"]] = waiting.get(line["step"], {}) | train_row(line)
         for line in validation.new():
