@@ -199,7 +199,7 @@ def test_unreachable_server(tmp_path, bare, fake):
 
 def test_secrets_stay_in_the_environment(tmp_path, bare, fake):
     secrets = {f"{kind}_{number}": f"sentinel-{kind}-{number}" for kind in ("AWS_SECRET", "HF_TOKEN", "DATABASE", "MY", "PASSWORD") for number in range(4)}
-    secrets |= {key: f"sentinel-{key}" for key in ("HF_TOKEN", "WANDB_NOTES", "OPENAI_API_KEY", "GITHUB_TOKEN")}
+    secrets |= {key: f"sentinel-{key}" for key in ("HF_TOKEN", "SSH_KEY", "OPENAI_API_KEY", "GITHUB_TOKEN")}
     key = {"WANDB_API_KEY": "5e" * 20}
     assert len(secrets) + len(key) == 25
     runs = tmp_path / "runs"
