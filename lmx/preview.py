@@ -131,7 +131,7 @@ def quiet(phase: str, share: float | None = None) -> None:
 
 def main(arguments: list[str]) -> int:
     what, path, *rest = arguments
-    config = OmegaConf.to_container(OmegaConf.load(path))
+    config: Any = OmegaConf.to_container(OmegaConf.load(path))
     try:
         text = Path(rest[0]).read_text(encoding="utf-8") if rest else None
         print(json.dumps(cost(config) if what == "cost" else example(config, text)))

@@ -12,6 +12,16 @@ from lmx.batch import IGNORE
 CHUNK = 2**21  # logits held at a time: 4 MB in bf16, which stays in a core's cache
 
 
+class Head(nn.Linear):
+    """A row for each entry of the vocabulary, [V, D]; optimizers treat it like an embedding."""
+
+    is_head = True
+
+    def __init__(self, width: int, vocabulary_size: int):
+        super().__init__(width, vocabulary_size, bias=False)
+        nn.init.normal_(self.weight, std=0.3 * width**-0.5)
+
+
 class Slopes(nn.Module):
     """Cross-entropy of a chunk and its derivative by the logits; without parameters, a module so that it can be compiled."""
 

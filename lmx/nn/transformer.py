@@ -61,6 +61,8 @@ class Transformer(nn.Module):
         "width // heads % 2 == 0": "model.width / model.heads must be even, for rotary positions",
     }
 
+    frequency: Tensor  # [K/2], radians a position
+
     def __init__(
         self,
         *,
@@ -77,7 +79,8 @@ class Transformer(nn.Module):
         attention: Backend,
     ):
         super().__init__()
-        self.width, self.depth, self.tied, self.backend = width, depth, tied, attention
+        self.width, self.depth, self.tied = width, depth, tied
+        self.backend: Backend = attention
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.embedding_norm = nn.RMSNorm(width, eps=EPSILON) if embedding_norm else nn.Identity()
         self.blocks = nn.ModuleList(

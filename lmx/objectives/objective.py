@@ -2,15 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmx.batch import IGNORE, PADDING, Batch
+from lmx.batch import IGNORE, PADDING, Batch, Pattern
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
-from lmx.nn.cross_entropy import VocabularyLoss
+from lmx.nn.cross_entropy import Head, VocabularyLoss
 from lmx.nn.transformer import Transformer
 
 BUCKET = 64  # asked positions are rounded up to a multiple, so that the head sees few shapes
@@ -48,16 +49,17 @@ class Objective(nn.Module, ABC):
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         """term -> [] loss in nats, summed over its predictions."""
 
+    def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
+        """[B, V] float32, scores of the token after the last position of each row, where `generates`."""
+        raise TypeError(f"{type(self).__name__} does not continue texts")
+
 
 class Prediction(Objective):
     """Objectives that score `batch.targets` with one vocabulary head. Subclasses only say what to hide."""
 
     def __init__(self, *, width: int, vocabulary_size: int, tied: bool, z_loss: float):
         super().__init__()
-        self.head = None if tied else nn.Linear(width, vocabulary_size, bias=False)
-        if self.head is not None:
-            nn.init.normal_(self.head.weight, std=0.3 * width**-0.5)
-            self.head.is_head = True  # optimizers treat it like an embedding
+        self.head = None if tied else Head(width, vocabulary_size)
         self.score = VocabularyLoss()
         if z_loss:
             self.weights["z"] = z_loss
@@ -106,7 +108,7 @@ def stack(rows: Sequence[Mapping[str, np.ndarray]], length: int) -> Batch:
         for name, column in columns.items():
             column[number, :size] = full[name]
     count = int((columns["targets"] != IGNORE).sum())
-    tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
+    tensors: dict[str, Any] = {name: torch.from_numpy(column) for name, column in columns.items()}
     return Batch(**tensors, pattern=pattern(columns), capacity=-(-count // BUCKET) * BUCKET)
 
 
@@ -117,7 +119,7 @@ def positions(document: np.ndarray) -> np.ndarray:
     return index - np.maximum.accumulate(np.where(starts, index, 0))
 
 
-def pattern(columns: Mapping[str, np.ndarray]) -> str:
+def pattern(columns: Mapping[str, np.ndarray]) -> Pattern:
     """What visible() is, if it is one of the two simple cases in every row: then nobody has to build a mask."""
     document, order = columns["document"], columns["order"]
     if (document != document[:, :1]).any() or (document == PADDING).any():

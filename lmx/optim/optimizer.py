@@ -35,7 +35,7 @@ class Optimizer(ABC):
 
     def __init__(self, module: nn.Module, schedule: Schedule):
         self.schedule = schedule
-        self.names = {parameter: name for name, parameter in module.named_parameters()}
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
         self.parts = [part for part in self.build(*split(module)) if part.param_groups[0]["params"]]
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
@@ -76,7 +76,7 @@ class Optimizer(ABC):
 
 def adamw(parameters: Iterable[Tensor], lr: float, betas: list[float], weight_decay: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
-        list(parameters), lr=lr, betas=tuple(betas), eps=EPSILON, weight_decay=weight_decay, fused=True
+        list(parameters), lr=lr, betas=(betas[0], betas[1]), eps=EPSILON, weight_decay=weight_decay, fused=True
     )
 
 

@@ -47,6 +47,6 @@ class Flops:
             if isinstance(value := getattr(batch, field.name), Tensor)
         }
         with attention.uncounted() as widths, FlopCounterMode(display=False) as counter:
-            sum(self.learner(replace(batch, **meta)).values()).backward()
+            torch.stack(list(self.learner(replace(batch, **meta)).values())).sum().backward()
         self.learner.zero_grad(set_to_none=True)
         return counter.get_total_flops(), sum(widths)

@@ -151,13 +151,13 @@ class Trainer:
         with autocast(self.device, self.precision):
             losses = self.learner(batch)
         weights = self.learner.objective.weights
-        sum(weights[term] * value / max(counts[term], 1) for term, value in losses.items()).backward()
+        torch.stack([weights[term] * value / max(counts[term], 1) for term, value in losses.items()]).sum().backward()
         return losses
 
     def gradient_norm(self) -> float:
         """Sum gradients over ranks, clip them to `clip`; -> the norm before clipping."""
         parameters = [parameter for parameter in self.learner.parameters() if parameter.grad is not None]
-        distributed.add(parameter.grad for parameter in parameters)
+        distributed.add(parameter.grad for parameter in parameters if parameter.grad is not None)
         return float(nn.utils.clip_grad_norm_(parameters, self.clip))
 
     def check(self, applied: bool, losses: dict[str, float | None], norm: float, micros: Sequence[Micro]) -> None:
