@@ -1,7 +1,7 @@
 """The store under runs/: one directory a run, the only thing that the command line and training share.
 
-`config.yaml` goes down; `status.json`, `metrics.jsonl`, `evals/` and `checkpoints/` come up. One process writes a run: it holds a lock on
-`.lock`, which the system takes away when it dies, and which its children inherit.
+`config.yaml` goes down; `status.json`, `metrics.jsonl`, `evals/` and `checkpoints/` come up. One process writes a run: it holds a
+lock on `.lock`, which the system takes away when it dies, and which its children inherit.
 """
 
 import fcntl
@@ -19,12 +19,21 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lmx.errors import Locked, LmxError, nearest
+from lmx.errors import LmxError, Locked, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LINES = ("metrics.jsonl", "evals/validation.jsonl", "evals/samples.jsonl")
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "preempted": "yellow",
+    "failed": "red",
+    "killed": "red",
+    "queued": "dim",
+}  # of states
 LOCK = "LMX_LOCK_FD"  # the descriptor a worker inherits its lock with
 LOOK = 0.2  # seconds; `alive` holds the lock for a moment, and is not mistaken for a writer
+
 
 def root(config: dict[str, Any] | None = None) -> Path:
     """Where runs are: `runs=`, or $LMX_RUNS, or ./runs."""
@@ -47,7 +56,9 @@ class Run:
             (run.path / "evals").mkdir(parents=True)
             (run.path / "checkpoints").mkdir()
         except OSError as error:
-            raise LmxError(f"runs must be a folder that can be written, got {folder} ({error.strerror}). Type runs=FOLDER.") from None
+            raise LmxError(
+                f"runs must be a folder that can be written, got {folder} ({error.strerror}). Type runs=FOLDER."
+            ) from None
         (run.path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
         (run.path / "overrides.txt").write_text("".join(f"{override}\n" for override in overrides))
         run.set_status(state="queued", created=time.time())
@@ -62,21 +73,33 @@ class Run:
             return cls(path.resolve())
         folder = folder or root()
         if not NAME.fullmatch(str(name)):
-            raise LmxError(f"RUN must be the name or path of a run, got {str(name)!r}. Type lmx runs to see them.")
+            raise LmxError(
+                f"RUN must be the name or path of a run, got {str(name)!r}. Type lmx runs to see them."
+            )
         known = [run.name for run in find(folder)]
         fitting = [run for run in known if run == name] or [run for run in known if run.endswith(str(name))]
         if len(fitting) == 1:
             return cls((folder / fitting[0]).resolve())
         if fitting:
             raise LmxError(f"RUN must name one run, got {name}, which fits {', '.join(fitting)}.")
-        raise LmxError(f"RUN must be one of the runs in {folder}, got {name}.{nearest(str(name), known)} Type lmx runs to see them.")
+        raise LmxError(
+            f"RUN must be one of the runs in {folder}, got {name}.{nearest(str(name), known)} Type lmx runs to see them."
+        )
 
     def config(self) -> dict[str, Any]:
         """The resolved config. Raises LmxError when it is not readable."""
         try:
             return OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
         except Exception as error:
-            raise LmxError(f"{self.path}/config.yaml is not readable: {str(error).splitlines()[0]}.") from None
+            raise LmxError(
+                f"{self.path}/config.yaml is not readable: {str(error).splitlines()[0]}."
+            ) from None
+
+    def label(self) -> str:
+        """What people call it: `name`, or objective, model and seed."""
+        config = self.config()
+        choices = config["choices"]
+        return config["name"] or f"{choices['objective']}-{choices['model']}-s{config['seed']}"
 
     def status(self) -> dict[str, Any]:
         """status.json; a run that says it is running, but whose writer is gone, was killed."""
@@ -102,8 +125,12 @@ class Run:
         temporary.replace(self.path / name)
 
     def append(self, name: str, values: dict[str, Any]) -> None:
-        """One line in one write, so that a kill cannot leave half of it among others. What is not finite becomes null and is named."""
-        bad = {key: str(value) for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
+        """One line in one write: a kill cannot leave half of it among others. What is not finite becomes null and is named."""
+        bad = {
+            key: str(value)
+            for key, value in values.items()
+            if isinstance(value, float) and not math.isfinite(value)
+        }
         clean = {key: None if key in bad else value for key, value in values.items()}
         line = json.dumps(clean | ({"nonfinite": bad} if bad else {}), allow_nan=False) + "\n"
         descriptor = os.open(self.path / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -122,7 +149,9 @@ class Run:
         """Cut every .jsonl file back to `step`: what came later is about to be done again."""
         for name in LINES:
             path = self.path / name
-            kept = "".join(json.dumps(line) + "\n" for line in self.lines(name) if line["step"] <= step).encode()
+            kept = "".join(
+                json.dumps(line) + "\n" for line in self.lines(name) if line["step"] <= step
+            ).encode()
             if path.exists() and path.read_bytes() != kept:
                 temporary = self.path / f"{name}.tmp"
                 temporary.write_bytes(kept)
@@ -138,7 +167,9 @@ class Run:
         while not grab(descriptor, fcntl.LOCK_EX):
             if time.monotonic() > patience:
                 os.close(descriptor)
-                raise Locked(f"{self.name} is being written by another process. Type lmx watch {self.name} to follow it.")
+                raise Locked(
+                    f"{self.name} is being written by another process. Type lmx watch {self.name} to follow it."
+                )
             time.sleep(LOOK / 10)
         os.set_inheritable(descriptor, True)
         self.descriptor = descriptor

@@ -7,7 +7,9 @@ import typer
 
 
 def doctor(
-    folder: Annotated[str | None, typer.Argument(help="Where runs will be; default $LMX_RUNS or ./runs.")] = None,
+    folder: Annotated[
+        str | None, typer.Argument(help="Where runs will be; default $LMX_RUNS or ./runs.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
     """Check versions, processor, tracker and the file system of the runs folder; exit code 1 when a guarantee is missing."""
@@ -32,4 +34,7 @@ def report(findings: list[dict[str, Any]]) -> None:
     signs = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("    ", "dim")}
     width = max(len(finding["what"]) for finding in findings)
     for finding in findings:
-        console.print(Text.assemble(signs[finding["ok"]], "  ", f"{finding['what']:<{width}}", "  ", finding["value"]), soft_wrap=True)
+        console.print(
+            Text.assemble(signs[finding["ok"]], "  ", f"{finding['what']:<{width}}", "  ", finding["value"]),
+            soft_wrap=True,
+        )

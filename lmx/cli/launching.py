@@ -17,7 +17,8 @@ from lmx.config import load
 from lmx.errors import LmxError
 from lmx.launch.local import log_tail
 from lmx.runs import Run, root
-from lmx.track.progress import clock, follow, short
+from lmx.track.figures import clock, short
+from lmx.track.progress import follow
 
 FINISHING = 60  # seconds that W&B may take after the run to send the rest
 
@@ -36,8 +37,8 @@ def resumed(name: str, overrides: Sequence[str]) -> Run:
     """The run as it is: its config is on disk. Raises LmxError for overrides, which would make it another run."""
     if overrides:
         raise LmxError(
-            f"--resume must have no overrides, got {' '.join(overrides)}: a run keeps its config. Type lmx train init_from={name} …, or "
-            f"lmx train --branch {name}@STEP budget.… for another budget."
+            f"--resume must have no overrides, got {' '.join(overrides)}: a run keeps its config. "
+            f"Type lmx train init_from={name} …, or lmx train --branch {name}@STEP budget.… for another budget."
         )
     return Run.open(name)
 
@@ -47,9 +48,16 @@ def branched(place: str, overrides: Sequence[str]) -> Run:
     name, _, step = place.partition("@")
     typed = [override for override in overrides if override.startswith("budget.")]
     if not step.isdigit() or len(typed) != 1 or len(overrides) != 1:
-        raise LmxError(f"--branch must have RUN@STEP and one budget, got {place} {' '.join(overrides)}. Type e.g. --branch RUN@500 budget.steps=800.")  # fmt: skip
+        raise LmxError(
+            f"--branch must have RUN@STEP and one budget, got {' '.join([place, *overrides])}. "
+            "Type e.g. lmx train --branch RUN@500 budget.steps=800."
+        )
     old = Run.open(name)
-    config = old.config() | {"budget": plain(typed)["budget"], "init_from": f"{old.path}@{step}", "branch": True}
+    config = old.config() | {
+        "budget": plain(typed)["budget"],
+        "init_from": f"{old.path}@{step}",
+        "branch": True,
+    }
     return Run.create(config, [f"--branch {place}", *typed], root(config))
 
 
@@ -60,7 +68,9 @@ def supervise(run: Run) -> int:
     if run.status().get("state") == "done":
         console.print(Text(f"{run.name} is done; nothing is left to train."))
         return 0
-    run.set_status(state="queued", pid=None, phase="starting", phase_progress=None, reason=None, exit_code=None)
+    run.set_status(
+        state="queued", pid=None, phase="starting", phase_progress=None, reason=None, exit_code=None
+    )
     processes = build(config["launcher"]).start(run)
     tracker = build(config["track"]).start(run)
     follow(run, processes.running, console)
@@ -82,7 +92,11 @@ def tracked(run: Run, tracker: subprocess.Popen) -> str:
     facts = run.read_json("wandb.json")
     if tracker.returncode or not facts.get("complete"):
         return f"W&B: not recorded, see {run.path}/wandb.log. The run itself is complete; send it with: lmx sync {run.name}"
-    return f"W&B: {facts['url']}" if facts["mode"] == "online" else f"W&B: offline. Send it with: lmx sync {run.name}"
+    return (
+        f"W&B: {facts['url']}"
+        if facts["mode"] == "online"
+        else f"W&B: offline. Send it with: lmx sync {run.name}"
+    )
 
 
 def preview(what: str, overrides: Sequence[str], text: str | None = None) -> dict[str, Any]:
@@ -97,7 +111,11 @@ def preview(what: str, overrides: Sequence[str], text: str | None = None) -> dic
         with Console(stderr=True).status("looking …"):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        error = LmxError(done.stderr.strip().splitlines()[-1].removeprefix("lmx: ") if done.stderr else "the preview failed.")
+        error = LmxError(
+            done.stderr.strip().splitlines()[-1].removeprefix("lmx: ")
+            if done.stderr
+            else "the preview failed."
+        )
         error.exit_code = done.returncode
         raise error
     return json.loads(done.stdout)

@@ -52,12 +52,20 @@ def machine() -> list[dict[str, Any]]:
     units = [name for name in ("amx", "avx512_bf16") if facts[name]]
     return [
         finding("system", f"{platform.system()} {platform.machine()}"),
-        finding("signals and locks", "all guarantees" if platform.system() == "Linux" else "orphans are not ended on this system"),
+        finding(
+            "signals and locks",
+            "all guarantees" if platform.system() == "Linux" else "orphans are not ended on this system",
+        ),
         finding("device", facts["gpu"] or facts["device"], True),
         finding("cores, threads", f"{os.cpu_count()}, {facts['threads']}"),
-        finding("bf16", f"{'used' if facts['bf16'] else 'not used'} ({', '.join(units) or facts['capability']})"),
+        finding(
+            "bf16", f"{'used' if facts['bf16'] else 'not used'} ({', '.join(units) or facts['capability']})"
+        ),
         finding("matrix products", f"{facts['peak'] / 1e12:.2f} TFLOP/s"),
-        finding("torch.compile", "a compiler is there" if facts["compile"] else "no C++ compiler: the eager path, slower"),
+        finding(
+            "torch.compile",
+            "a compiler is there" if facts["compile"] else "no C++ compiler: the eager path, slower",
+        ),
     ]
 
 
@@ -79,7 +87,11 @@ def disk(folder: Path) -> list[dict[str, Any]]:
             results = [finding(name, *probe(Path(place))) for name, probe in PROBES.items()]
     except OSError as error:
         return [finding("runs folder", f"{folder}: {error.strerror}", False)]
-    return [finding("runs folder", folder.resolve(), True), finding("free space", f"{free / 2**30:.1f} GiB", free > FREE), *results]
+    return [
+        finding("runs folder", folder.resolve(), True),
+        finding("free space", f"{free / 2**30:.1f} GiB", free > FREE),
+        *results,
+    ]
 
 
 def rename_probe(place: Path) -> tuple[str, bool]:
@@ -107,7 +119,9 @@ def lock_probe(place: Path) -> tuple[str, bool]:
     code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     with (place / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        second = subprocess.run([sys.executable, "-c", code, str(place / "lock")], capture_output=True, check=False)
+        second = subprocess.run(
+            [sys.executable, "-c", code, str(place / "lock")], capture_output=True, check=False
+        )
     return ("one writer at a time", True) if second.returncode else ("a second writer is not kept out", False)
 
 

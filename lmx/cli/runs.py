@@ -1,7 +1,7 @@
 """`lmx runs`: what has been trained here."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,34 +13,54 @@ def runs(
     """List runs with their state and key figures, newest first."""
     from pathlib import Path
 
-    from lmx.cli.list import show
     from lmx.runs import find, root
-    from lmx.track.progress import clock, short
 
-    rows = [figures(run) for run in reversed(find(Path(folder) if folder else root()))]
+    place = Path(folder) if folder else root()
+    rows = [figures(run) for run in reversed(find(place))]
     if as_json:
         print(json.dumps(rows, indent=2))
-        return
-    columns = ["run", "name", "state", "done", "tokens", "time", "loss", "validation", "bits/byte"]
-    table = [
-        [
-            row["run"], row["name"], row["state"], f"{row['progress']:.0%}", short(row["tokens"]), clock(row["seconds"]),
-            *(f"{row[key]:.3f}" if row[key] is not None else "" for key in ("loss", "validation", "bits_per_byte")),
+    elif rows:
+        table(rows)
+    else:
+        print(f"No runs in {place}. Start one with: lmx train")
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """One line a run; whole lines where no terminal limits the width."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from lmx.runs import STYLES
+    from lmx.track.figures import clock, short
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", no_wrap=True, style="cyan")
+    table.add_column("name", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("done", "tokens", "time", "loss", "validation", "bits/byte"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        losses = [
+            f"{row[key]:.3f}" if row[key] is not None else ""
+            for key in ("loss", "validation", "bits_per_byte")
         ]
-        for row in rows
-    ]  # fmt: skip
-    show(columns, table)
+        table.add_row(
+            row["run"], Text(row["name"]), Text(row["state"], STYLES.get(row["state"], "")),
+            f"{row['progress']:.0%}", short(row["tokens"]), clock(row["seconds"]), *losses,
+        )  # fmt: skip
+    console.print(table, width=None if console.is_terminal else 1000, soft_wrap=not console.is_terminal)
 
 
-def figures(run) -> dict:
+def figures(run: Any) -> dict[str, Any]:
     """One row: the newest line of metrics and of validation."""
     metrics = (run.lines("metrics.jsonl") or [{}])[-1]
     validation = (run.lines("evals/validation.jsonl") or [{}])[-1]
-    config, status = run.config(), run.status()
-    choices = config["choices"]
+    status = run.status()
     return {
         "run": run.name,
-        "name": config["name"] or f"{choices['objective']}-{choices['model']}-s{config['seed']}",
+        "name": run.label(),
         "state": status.get("state", "unknown"),
         "reason": status.get("reason"),
         "progress": status.get("progress") or 0.0,

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 
-def sync(runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names, ends of names, or paths.")]) -> None:
+def sync(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names, ends of names, or paths.")],
+) -> None:
     """Send run directories to W&B: recorded offline, never tracked, or interrupted. Nothing is sent twice."""
     from lmx.runs import Run
 

@@ -10,11 +10,15 @@ from lmx.cli.completion import Overrides
 
 def train(
     overrides: Overrides = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue this run from its newest checkpoint.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Continue this run from its newest checkpoint.")
+    ] = None,
     branch: Annotated[
         str | None, typer.Option(metavar="RUN@STEP", help="Continue a copy of a run towards another budget.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="One real step; what the whole run would take.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="One real step; what the whole run would take.")
+    ] = False,
 ) -> None:
     """Train a model under an objective.
 

@@ -1,6 +1,8 @@
-"""Training processes on this machine: one python, or torchrun for several. They outlive no launcher, and lose nothing by it.
+"""Training processes on this machine: one python, or torchrun for several.
 
-The worker is told to stop by signals (lmx/train/stop.py). torchrun always exits with 1, so the exit code is read from the run's status.
+They outlive no launcher, and lose nothing by it.
+The worker is told to stop by signals (lmx/train/stop.py). torchrun always exits with 1, so the exit code is read from the
+run's status.
 """
 
 import ctypes
@@ -29,7 +31,11 @@ MALLOC = {  # glibc: keep freed memory. Mapping it anew for every tensor costs u
 
 class Local:
     def __init__(
-        self, *, processes: Annotated[int, Ge(1)], threads: Annotated[int, Ge(1)] | None, grace: Annotated[int, Ge(1)]
+        self,
+        *,
+        processes: Annotated[int, Ge(1)],
+        threads: Annotated[int, Ge(1)] | None,
+        grace: Annotated[int, Ge(1)],
     ):
         self.processes, self.threads, self.grace = processes, threads, grace
 
@@ -103,7 +109,11 @@ class Processes:
         if status.get("state") in ("done", "failed", "preempted"):
             return status["exit_code"]
         code = self.child.returncode
-        reason = f"its process was ended by {signal.Signals(-code).name}" if code < 0 else f"its process exited with {code}, see log.txt"
+        reason = (
+            f"its process was ended by {signal.Signals(-code).name}"
+            if code < 0
+            else f"its process exited with {code}, see log.txt"
+        )
         self.run.set_status(state="killed", reason=reason, exit_code=128 - code if code < 0 else INTERNAL)
         return 128 - code if code < 0 else INTERNAL
 

@@ -6,14 +6,15 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lmx.runs import Run
+from lmx.runs import STYLES, Run
+from lmx.track.figures import clock, curve, flat, number, quality, speed, spent
 from lmx.track.tail import Tail
 
-TICKS = " ▁▂▃▄▅▆▇█"
 EVERY = 0.25  # seconds between two looks
 
 
@@ -21,9 +22,9 @@ class Progress:
     """The newest figures of one run."""
 
     def __init__(self, run: Run):
-        self.run, self.config = run, run.config()
-        self.metrics_file = Tail(run.path / "metrics.jsonl")
-        self.validation_file = Tail(run.path / "evals" / "validation.jsonl")
+        self.run, self.label = run, run.label()
+        self.files = [Tail(run.path / name) for name in ("metrics.jsonl", "evals/validation.jsonl")]
+        self.seen: set[tuple[str, int, float]] = set()
         self.metrics: dict[str, Any] = {}
         self.validation: dict[str, Any] = {}
         self.losses: dict[int, float] = {}
@@ -32,11 +33,19 @@ class Progress:
     def update(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Read what is new; -> new lines of metrics and of validation."""
         self.status = self.run.read_json("status.json")
-        metrics, validation = self.metrics_file.new(), self.validation_file.new()
+        metrics, validation = (self.new(file) for file in self.files)
         self.metrics = metrics[-1] if metrics else self.metrics
         self.validation = validation[-1] if validation else self.validation
         self.losses |= {line["step"]: line["loss"] for line in metrics if line["loss"] is not None}
         return metrics, validation
+
+    def new(self, file: Tail) -> list[dict[str, Any]]:
+        """A file that a resume has cut back comes as a whole again: only what was done since is new."""
+        lines = [
+            line for line in file.new() if (file.path.name, line["step"], line["seconds"]) not in self.seen
+        ]
+        self.seen |= {(file.path.name, line["step"], line["seconds"]) for line in lines}
+        return lines
 
     @property
     def share(self) -> float:
@@ -47,104 +56,53 @@ class Progress:
         seconds, share = self.metrics.get("seconds", 0), self.share
         return f"{clock(seconds * (1 - share) / share)} left" if share and share < 1 else ""
 
-    def step(self) -> str:
+    def step(self, number: int | None = None) -> str:
         total = self.status.get("total_steps")
-        return f"step {self.metrics.get('step', 0)}" + (f"/{total:.0f}" if total else "")
+        return f"step {self.metrics.get('step', 0) if number is None else number}" + (
+            f"/{total:.0f}" if total else ""
+        )
 
     def phase(self) -> str:
         phase, share = self.status.get("phase"), self.status.get("phase_progress")
         return (phase or self.status.get("state") or "") + (f" {share:.0%}" if share else "")
 
 
-def clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def short(number: float) -> str:
-    """34200 -> 34.2 k"""
-    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= limit:
-            return f"{number / limit:.3g} {unit}"
-    return f"{number:.3g}"
-
-
-def validation_text(line: dict[str, Any]) -> str:
-    """Native loss, bits per byte where they exist, and what counting words would reach."""
-    text = f"validation {number(line['loss'])} nats"
-    if line.get("bits_per_byte") is not None:
-        return text + (
-            f" · {line['bits_per_byte']:.3f} bits/byte (unigram {line['unigram_bits_per_byte']:.3f}, "
-            f"bigram {line['bigram_bits_per_byte']:.3f})"
-        )
-    return text + f" (unigram {line['unigram_nats']:.3f})"
-
-
-def number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.3f}"
-
-
-def metrics_text(line: dict[str, Any]) -> str:
-    parts = [f"{short(line['tokens'])} tokens", f"{line['epoch']:.2f} epochs", f"lr {line['lr']:.2g}"]
-    if line.get("tokens_per_second"):
-        parts.insert(0, f"{short(line['tokens_per_second'])} tokens/s")
-    if line.get("peak_share"):
-        parts.insert(1, f"{line['peak_share']:.0%} of peak")
-    if line["skipped"]:
-        parts.append(f"{line['skipped']} steps skipped")
-    return " · ".join(parts)
-
-
-def curve(values: list[float], width: int = 24) -> str:
-    """The course of a loss in one line of block characters."""
-    if len(values) < 2:
-        return ""
-    size = max(1, len(values) / width)
-    means = [part for start in range(min(width, len(values))) if (part := mean(values[int(start * size) : int((start + 1) * size)]))]
-    low, high = min(means), max(means)
-    return "".join(TICKS[1 + round(7 * (value - low) / max(high - low, 1e-9))] for value in means)
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
 def panel(progress: Progress) -> RenderableType:
-    """Four lines: name and phase, bar, losses, speed."""
-    head = Table.grid(expand=True)
-    head.add_column()
-    head.add_column(justify="right")
-    head.add_row(
-        Text.assemble((progress.config["name"] or progress.run.name, "bold"), ("  " + progress.run.name, "dim")),
-        Text(progress.phase(), style="cyan"),
-    )
+    """Name and phase, bar, and a line each for the loss, the validation and what was spent."""
+    head = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    head.add_column(no_wrap=True)
+    head.add_column(no_wrap=True, ratio=1)
+    head.add_column(no_wrap=True, justify="right")
+    head.add_row(Text(progress.label, "bold"), Text(progress.run.name, "dim"), Text(progress.phase(), "cyan"))
     bar = Table.grid(expand=True, padding=(0, 1))
     bar.add_column(ratio=1)
-    for _ in range(3):
+    cells = [f"{progress.share:.0%}", progress.step(), progress.left()] if progress.metrics else []
+    for _ in cells:
         bar.add_column(justify="right", no_wrap=True)
-    bar.add_row(
-        ProgressBar(total=1.0, completed=progress.share),
-        Text(f"{progress.share:.0%}"),
-        Text(progress.step()),
-        Text(progress.left(), style="dim"),
-    )
-    lines: list[RenderableType] = [head, bar]
-    if progress.metrics:
-        lines.append(
-            Text.assemble(
-                "loss ", (number(progress.metrics["loss"]), "bold"), "  ",
-                (curve(list(progress.losses.values())), "green"), "  ",
-                validation_text(progress.validation) if progress.validation else "",
-            )  # fmt: skip
+    bar.add_row(ProgressBar(total=1.0, completed=progress.share), *map(Text, cells))
+    return Group(head, bar, figures(progress))
+
+
+def figures(progress: Progress) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True, justify="right")
+    table.add_column()
+    if line := progress.metrics:
+        table.add_row("loss", number(line["loss"]), Text(curve(list(progress.losses.values())), "green"))
+    if progress.validation:
+        table.add_row(
+            "validation", number(progress.validation["loss"]), Text(quality(progress.validation), "dim")
         )
-        lines.append(Text(metrics_text(progress.metrics), style="dim"))
-    return Group(*lines)
+    for name, parts in (("speed", speed(line)), ("spent", spent(line))) if line else ():
+        value, _, unit = parts[0].rpartition(" ")
+        table.add_row(name, value, Text(" · ".join([unit, *parts[1:]]), "dim"))
+    return table
 
 
 def follow(run: Run, running: Callable[[], bool], console: Console | None = None) -> None:
     """Show a run until `running` says it ended: a live panel in a terminal, otherwise one line for each thing that happens."""
-    console = console or Console()
+    console = console or Console(highlight=False)
     progress = Progress(run)
     if console.is_terminal:
         with Live(console=console, refresh_per_second=8, transient=True) as live:
@@ -161,45 +119,57 @@ def follow(run: Run, running: Callable[[], bool], console: Console | None = None
 
 
 def follow_plainly(progress: Progress, running: Callable[[], bool], console: Console) -> None:
-    phase = None
+    """What a run that is about to be resumed did before is not told again."""
+    told = set()
+    if progress.run.read_json("status.json").get("state") == "queued":
+        progress.update()
     while True:
         ended = not running()
         metrics, validation = progress.update()
-        if progress.phase() != phase and not progress.metrics:
-            phase = progress.phase()
+        phase = progress.status.get("phase")
+        if phase and phase not in told:
+            told.add(phase)
             say(console, phase)
         for line in metrics:
-            progress.metrics = line
-            say(console, " · ".join(filter(None, [progress.step(), f"{line['progress']:.0%}", f"loss {number(line['loss'])}", metrics_text(line), progress.left()])))  # fmt: skip
+            head = [progress.step(line["step"]), f"{line['progress']:.0%}", f"loss {number(line['loss'])}"]
+            say(console, " · ".join([*head, *speed(line), *spent(line), *filter(None, [progress.left()])]))
         for line in validation:
-            say(console, f"step {line['step']} · {validation_text(line)}")
+            say(console, f"{progress.step(line['step'])} · validation {number(line['loss'])} {quality(line)}")
         if ended:
             return
         time.sleep(EVERY)
 
 
-def say(console: Console, text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
+def say(console: Console, *parts: str | tuple[str, str], indent: int = 0) -> None:
+    """A paragraph in a terminal; elsewhere one line, however long."""
+    text = Text.assemble(*parts)
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, indent)))
+    else:
+        console.print(Text(" " * indent) + text, soft_wrap=True)
 
 
 def summary(progress: Progress, console: Console) -> None:
     """How the run ended, and where to look."""
     progress.update()
     status = progress.run.status()
-    name = progress.config["name"] or progress.run.name
-    say(console, f"{name}: {status.get('state')}" + (f" ({status['reason']})" if status.get("reason") else ""))
-    if progress.metrics:
-        say(console, f"  {progress.step()} in {clock(progress.metrics['seconds'])} of training · {metrics_text(progress.metrics)}")
-    if progress.validation:
-        say(console, f"  {validation_text(progress.validation)}")
+    state, reason = status.get("state", "unknown"), status.get("reason")
+    say(
+        console,
+        (progress.label, "bold"),
+        " ",
+        (state, STYLES.get(state, "")),
+        f": {reason}" if reason else "",
+    )
+    if line := progress.metrics:
+        head = [f"{progress.step()} in {clock(line['seconds'])} of training", f"loss {number(line['loss'])}"]
+        say(console, " · ".join([*head, *speed(line), *spent(line)]), indent=2)
+    if line := progress.validation:
+        say(console, f"validation {number(line['loss'])} {quality(line)}", indent=2)
     for sample in progress.run.lines("evals/samples.jsonl")[-3:]:
-        text = Text.assemble("  ", (flat(sample["prompt"]), "bold"), (flat(sample["text"]), "dim"))
-        console.print(text, soft_wrap=not console.is_terminal)
+        say(console, (flat(sample["prompt"]), "bold"), " ", (flat(sample["text"]), "dim"), indent=2)
     if status.get("note"):
-        say(console, f"  note: {status['note']}")
-    say(console, f"  {progress.run.path}")
-
-
-def flat(text: str) -> str:
-    """On one line, control characters visible."""
-    return "".join(char if char.isprintable() else " " if char.isspace() else repr(char)[1:-1] for char in text)
+        say(console, f"note: {status['note']}", indent=2)
+    say(console, str(progress.run.path), indent=2)
+    if state in ("preempted", "killed"):
+        say(console, "continue it with: ", (f"lmx train --resume {progress.run.name}", "bold"), indent=2)

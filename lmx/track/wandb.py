@@ -10,7 +10,9 @@ from lmx.runs import Run
 class Wandb:
     """`mode` auto: online when logged in, otherwise offline. Never asks."""
 
-    def __init__(self, *, project: str, entity: str | None, mode: Literal["auto", "online", "offline"], tags: list[str]):
+    def __init__(
+        self, *, project: str, entity: str | None, mode: Literal["auto", "online", "offline"], tags: list[str]
+    ):
         self.project, self.entity, self.mode, self.tags = project, entity, mode, tags
 
     def start(self, run: Run) -> subprocess.Popen:

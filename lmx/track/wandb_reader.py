@@ -1,8 +1,8 @@
-"""Sends a run directory to Weights & Biases: `python -m lmx.track.wandb_reader RUN [--follow|--online]`, a process of its own.
+"""Sends a run directory to W&B, as a process of its own: `python -m lmx.track.wandb_reader RUN [--follow|--online]`.
 
-Nothing here can stop or slow training, and metrics.jsonl stays the record. A row is sent once: its W&B step is the training step, and
-what the server already has is skipped, so that a reader which was killed, or a run which was resumed, sends nothing twice. Offline
-there is no server to ask, so the recording is made anew from the run directory.
+Nothing here can stop or slow training, and metrics.jsonl stays the record. A row is sent once: its W&B step is the training
+step, and what the server already has is skipped, so that a reader which was killed, or a run which was resumed, sends nothing
+twice. Offline there is no server to ask, so the recording is made anew from the run directory.
 """
 
 import argparse
@@ -35,9 +35,12 @@ def send(run: Run, *, follow: bool, only_online: bool = False) -> dict[str, Any]
     folder.mkdir(exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX if follow else fcntl.LOCK_EX | fcntl.LOCK_NB)  # before a resume: wait for the old reader
+            # the reader of a run that was resumed waits for the one before
+            fcntl.flock(lock, fcntl.LOCK_EX if follow else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LmxError(f"{run.name} is being sent to W&B by another process. Wait for it, or end it.") from None
+            raise LmxError(
+                f"{run.name} is being sent to W&B by another process. Wait for it, or end it."
+            ) from None
         for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
             os.environ[name] = str(folder)  # nothing outside the run directory
         os.environ["WANDB_SILENT"] = "true"
@@ -66,10 +69,16 @@ def choose(requested: str, only_online: bool) -> str:
 def connect(run: Run, only_online: bool) -> tuple[Any, str]:
     """A W&B run for this run directory, and its mode: offline when the server cannot be used, if it need not be."""
     config = run.config()
-    track = config["track"] if "project" in config["track"] else {"project": "lmx", "entity": None, "mode": "auto", "tags": []}
+    track = (
+        config["track"]
+        if "project" in config["track"]
+        else {"project": "lmx", "entity": None, "mode": "auto", "tags": []}
+    )
     mode = choose(track["mode"], only_online)
     for old in (run.path / "wandb").glob("*run-*"):
-        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()  # recorded anew, from the first line
+        shutil.rmtree(
+            old
+        ) if old.is_dir() and not old.is_symlink() else old.unlink()  # recorded anew, from the first line
     try:
         return begin(run, config, track, mode), mode
     except wandb.errors.CommError as error:
@@ -81,7 +90,7 @@ def connect(run: Run, only_online: bool) -> tuple[Any, str]:
         return begin(run, config, track, "offline"), "offline"
 
 
-def begin(run: Run, config: dict[str, Any], track: dict[str, Any], mode: str) -> Any:
+def begin(run: Run, config: dict[str, Any], track: dict[str, Any], mode: Any) -> Any:
     """wandb.init for this run: named, grouped and configured like it. Raises wandb.errors.CommError."""
     choices = config["choices"]
     settings = wandb.Settings(
@@ -91,7 +100,7 @@ def begin(run: Run, config: dict[str, Any], track: dict[str, Any], mode: str) ->
     )  # fmt: skip
     client = wandb.init(
         mode=mode, project=track["project"], entity=track["entity"], id=run.name, resume="allow", dir=run.path, settings=settings,
-        name=label(config), group=config["group"], job_type="train",
+        name=run.label(), group=config["group"], job_type="train",
         tags=[choices["objective"], choices["model"], choices["data"], *track["tags"]],
         config=config | {"environment": run.read_json("environment.json")},
     )  # fmt: skip
@@ -100,11 +109,6 @@ def begin(run: Run, config: dict[str, Any], track: dict[str, Any], mode: str) ->
     for family in ("train/*", "validation/*", "speed/*"):
         client.define_metric(family, step_metric="tokens")
     return client
-
-
-def label(config: dict[str, Any]) -> str:
-    choices = config["choices"]
-    return config["name"] or f"{choices['objective']}-{choices['model']}-s{config['seed']}"
 
 
 def replay(run: Run, client: Any, follow: bool) -> None:
@@ -117,11 +121,13 @@ def replay(run: Run, client: Any, follow: bool) -> None:
         last |= row
     samples = run.lines("evals/samples.jsonl")
     if samples and step >= known:
-        data = [[sample["step"], sample["prompt"], sample["text"]] for sample in samples]
+        data: list[Any] = [[sample["step"], sample["prompt"], sample["text"]] for sample in samples]
         client.log({"samples": wandb.Table(columns=["step", "prompt", "text"], data=data)}, step=step)
     status = run.status()
     client.summary.update(last | {"state": status.get("state"), "reason": status.get("reason")})
-    client.finish(exit_code=0 if status.get("state") in ("done", "running") else status.get("exit_code") or KILLED)
+    client.finish(
+        exit_code=0 if status.get("state") in ("done", "running") else status.get("exit_code") or KILLED
+    )
 
 
 def rows(run: Run, follow: bool) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -146,14 +152,21 @@ def rows(run: Run, follow: bool) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def train_row(line: dict[str, Any]) -> dict[str, Any]:
     speeds = ("tokens_per_second", "flops_per_second", "peak_share")
-    ledger = {key: line[key] for key in (*METERS, "step", "epoch", "progress", "positions", "targets", "unique_tokens", "skipped")}
-    train = {f"train/{key}": value for key, value in line.items() if key.startswith("loss") or key in ("lr", "grad_norm")}
+    counts = (*METERS, "step", "epoch", "progress", "positions", "targets", "unique_tokens", "skipped")
+    ledger = {key: line[key] for key in counts}
+    train = {
+        f"train/{key}": value
+        for key, value in line.items()
+        if key.startswith("loss") or key in ("lr", "grad_norm")
+    }
     return ledger | train | {f"speed/{key}": line[key] for key in speeds if line.get(key) is not None}
 
 
 def validation_row(line: dict[str, Any]) -> dict[str, Any]:
     ledger = {key: line[key] for key in (*METERS, "step", "progress")}
-    return ledger | {f"validation/{key}": value for key, value in line.items() if key not in ledger and value is not None}
+    return ledger | {
+        f"validation/{key}": value for key, value in line.items() if key not in ledger and value is not None
+    }
 
 
 def main() -> int:

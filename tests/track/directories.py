@@ -18,25 +18,46 @@ def make(folder: Path, *overrides: str) -> Run:
     return Run.create(config, overrides, folder)
 
 
-def train(run: Run, first: int, last: int) -> None:
-    """The lines of steps first..last, as the worker writes them."""
+def train(run: Run, first: int, last: int, pace: float = 0.1) -> None:
+    """The lines of steps first..last, as the worker writes them, at `pace` seconds a step."""
     for step in range(first, last + 1):
-        spent = {"step": step, "tokens": step * 1024, "flops": step * 10**9, "seconds": step / 10, "progress": step / 100}
+        spent = {
+            "step": step,
+            "tokens": step * 1024,
+            "flops": step * 10**9,
+            "seconds": step * pace,
+            "progress": step / 100,
+        }
         loss = 3 + math.exp(-step / 30)
         if step % EVERY == 0:
             seen = dict.fromkeys(("positions", "targets", "unique_tokens"), step * 1024)
             speed = {"tokens_per_second": 1e4, "flops_per_second": 1e10, "peak_share": None}
-            learning = {"epoch": step / 1e4, "lr": 0.01, "grad_norm": 1.0, "skipped": 0, "loss": loss, "loss/loss": loss}
+            learning = {
+                "epoch": step / 1e4,
+                "lr": 0.01,
+                "grad_norm": 1.0,
+                "skipped": 0,
+                "loss": loss,
+                "loss/loss": loss,
+            }
             run.append("metrics.jsonl", spent | seen | learning | speed)
         if step % 25 == 0:
             baselines = {"unigram_nats": 6.7, "unigram_bits_per_byte": 2.3, "bigram_bits_per_byte": 1.6}
-            measured = {"loss": loss, "loss/loss": loss, "bits_per_byte": loss / 3, "targets": 4096, "bytes": 17124}
+            measured = {
+                "loss": loss,
+                "loss/loss": loss,
+                "bits_per_byte": loss / 3,
+                "targets": 4096,
+                "bytes": 17124,
+            }
             run.append("evals/validation.jsonl", spent | measured | baselines)
 
 
 def start(run: Run) -> None:
     run.lock()
-    run.set_status(state="running", pid=os.getpid(), phase="training", total_steps=100, exit_code=None, reason=None)
+    run.set_status(
+        state="running", pid=os.getpid(), phase="training", total_steps=100, exit_code=None, reason=None
+    )
 
 
 def end(run: Run, state: str = "done", code: int = 0) -> None:

@@ -35,7 +35,12 @@ class FakeWandb:
         self.server.server_close()
 
     def environment(self) -> dict[str, str]:
-        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY, "WANDB_MODE": "online", "WANDB_ERROR_REPORTING": "false"}
+        return {
+            "WANDB_BASE_URL": self.url,
+            "WANDB_API_KEY": KEY,
+            "WANDB_MODE": "online",
+            "WANDB_ERROR_REPORTING": "false",
+        }
 
     def history(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.files.get((name, "wandb-history.jsonl"), [])]
@@ -68,8 +73,8 @@ class FakeWandb:
         run = self.runs[name]
         return {
             "id": name, "name": name, "displayName": run["displayName"], "description": "", "sweepName": None,
-            "tags": run.get("tags") or [], "config": json.dumps(run["config"]), "project": {"id": "1", "name": run["project"], "entity": OWNER},
-            "historyLineCount": len(self.history(name)),
+            "tags": run.get("tags") or [], "config": json.dumps(run["config"]),
+            "project": {"id": "1", "name": run["project"], "entity": OWNER}, "historyLineCount": len(self.history(name)),
         }  # fmt: skip
 
     # One method a GraphQL operation, under the operation's name.
@@ -87,7 +92,9 @@ class FakeWandb:
         name = given["name"]
         found = None
         if name in self.runs:
-            count = {file: len(self.files.get((name, f"wandb-{file}.jsonl"), [])) for file in ("history", "events")}
+            count = {
+                file: len(self.files.get((name, f"wandb-{file}.jsonl"), [])) for file in ("history", "events")
+            }
             found = self.bucket(name) | {
                 "historyTail": json.dumps(self.files.get((name, "wandb-history.jsonl"), [])[-1:]), "eventsTail": "[]",
                 "summaryMetrics": self.files.get((name, "wandb-summary.json"), ["{}"])[-1], "wandbConfig": '{"t": 1}',
@@ -104,7 +111,10 @@ class FakeWandb:
         return {"upsertBucket": {"bucket": self.bucket(given["name"]), "inserted": new}}
 
     def CreateRunFiles(self, given):
-        files = [{"name": name, "uploadUrl": self.upload(given["run"], name)["uploadUrl"]} for name in given["files"]]
+        files = [
+            {"name": name, "uploadUrl": self.upload(given["run"], name)["uploadUrl"]}
+            for name in given["files"]
+        ]
         return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
 
     def ArtifactType(self, given):

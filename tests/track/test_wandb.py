@@ -40,10 +40,16 @@ def bare(tmp_path):
     for name in ("home", "tmp", "runs"):
         (tmp_path / name).mkdir()
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    return kept | {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "WANDB_ERROR_REPORTING": "false"}
+    return kept | {
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "WANDB_ERROR_REPORTING": "false",
+    }
 
 
-def send(run: Run, environment: dict[str, str], *options: str, command: list[str] = READER) -> subprocess.CompletedProcess[str]:
+def send(
+    run: Run, environment: dict[str, str], *options: str, command: list[str] = READER
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [*command, str(run.path), *options], env=os.environ | environment, cwd=run.path, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False, timeout=60,
@@ -61,7 +67,9 @@ def check_rows(run: Run, rows: list[dict]) -> None:
         assert {step for step, row in by_step.items() if f"{family}/loss" in row} == set(lines)
         for step, line in lines.items():
             row = by_step[step]
-            assert [row[key] for key in ("step", "tokens", "flops", "seconds")] == [line[key] for key in ("step", "tokens", "flops", "seconds")]
+            assert [row[key] for key in ("step", "tokens", "flops", "seconds")] == [
+                line[key] for key in ("step", "tokens", "flops", "seconds")
+            ]
             assert row[f"{family}/loss"] == line["loss"]
 
 
@@ -79,19 +87,39 @@ def test_online(tmp_path, fake):
     done = send(run, fake.environment(), command=[sys.executable, "-c", PROBE])
     assert done.stdout.splitlines() == ["pid 4242", f"{fake.url}/me/lmx/runs/{run.name}"]
     told = fake.runs[run.name]
-    assert (told["displayName"], told["groupName"], told["jobType"]) == ("mlm-tiny-s3", "comparison-1", "train")
+    assert (told["displayName"], told["groupName"], told["jobType"]) == (
+        "mlm-tiny-s3",
+        "comparison-1",
+        "train",
+    )
     assert told["tags"] == ["mlm", "tiny", "sotu", "mine"]
     config = fake.config(run.name)
     assert config["objective"]["_target_"] == "lmx.objectives.mlm.MLM"
     assert (config["seed"], config["environment"]["torch"]) == (3, "2.13.0")
     check_rows(run, fake.history(run.name))
     last = fake.history(run.name)[-1]
-    assert {"train/lr", "train/grad_norm", "speed/tokens_per_second", "validation/bits_per_byte", "epoch", "samples"} <= set(last)
+    assert {
+        "train/lr",
+        "train/grad_norm",
+        "speed/tokens_per_second",
+        "validation/bits_per_byte",
+        "epoch",
+        "samples",
+    } <= set(last)
     summary = fake.summary(run.name)
-    assert (summary["state"], summary["tokens"], summary["train/loss"]) == ("done", 102400, last["train/loss"])
+    assert (summary["state"], summary["tokens"], summary["train/loss"]) == (
+        "done",
+        102400,
+        last["train/loss"],
+    )
     assert fake.exit_codes[run.name] == 0
     assert any(b"of the union" in body for place, body in fake.uploads.items() if "samples" in place)
-    assert run.read_json("wandb.json") == {"mode": "online", "url": f"{fake.url}/me/lmx/runs/{run.name}", "id": run.name, "complete": True}
+    assert run.read_json("wandb.json") == {
+        "mode": "online",
+        "url": f"{fake.url}/me/lmx/runs/{run.name}",
+        "id": run.name,
+        "complete": True,
+    }
 
 
 def test_sent_twice_is_there_once(tmp_path, fake):
@@ -115,7 +143,11 @@ def test_reader_killed_while_following(tmp_path, fake):
     """No row is lost, none comes twice, and a reader that starts early waits for the one before."""
     run = make(tmp_path)
     start(run)
-    follow = {"args": [*READER, str(run.path), "--follow"], "env": os.environ | fake.environment(), "stdout": subprocess.PIPE}
+    follow = {
+        "args": [*READER, str(run.path), "--follow"],
+        "env": os.environ | fake.environment(),
+        "stdout": subprocess.PIPE,
+    }
     first = subprocess.Popen(**follow)
     train(run, 1, 60)
     wait_for(4, fake, run)
@@ -164,8 +196,14 @@ def test_offline_records_everything_and_only_in_the_run_directory(tmp_path, bare
     run = finished(tmp_path / "runs", "track.mode=offline")
     before = everything_in(tmp_path)
     for _ in range(2):  # recorded anew, not twice
-        done = subprocess.run([*READER, str(run.path)], env=bare, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout, done.stderr) == (0, f"recorded offline in {run.path}/wandb\n", "")
+        done = subprocess.run(
+            [*READER, str(run.path)], env=bare, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (
+            0,
+            f"recorded offline in {run.path}/wandb\n",
+            "",
+        )
         check_rows(run, [item["item"] for item in recorded(run, "history")])
     assert {path for path in everything_in(tmp_path) - before if not path.is_relative_to(run.path)} == set()
 
@@ -176,13 +214,17 @@ def test_never_asks(tmp_path, bare, terminal):
     run = finished(tmp_path / "runs")
     for options, code in (([], 0), (["--online"], 2)):
         ours, theirs = pty.openpty() if terminal else os.pipe()
-        child = subprocess.Popen([*READER, str(run.path), *options], env=bare, stdin=theirs, stdout=theirs, stderr=theirs)
+        child = subprocess.Popen(
+            [*READER, str(run.path), *options], env=bare, stdin=theirs, stdout=theirs, stderr=theirs
+        )
         assert child.wait(30) == code
         os.close(theirs)
         said = os.read(ours, 10000).decode()
         os.close(ours)
         assert said.strip() == (
-            "lmx: lmx sync needs a W&B login. Type wandb login, or set WANDB_API_KEY." if options else f"recorded offline in {run.path}/wandb"
+            "lmx: lmx sync needs a W&B login. Type wandb login, or set WANDB_API_KEY."
+            if options
+            else f"recorded offline in {run.path}/wandb"
         )
 
 
@@ -198,19 +240,46 @@ def test_unreachable_server(tmp_path, bare, fake):
 
 
 def test_secrets_stay_in_the_environment(tmp_path, bare, fake):
-    secrets = {f"{kind}_{number}": f"sentinel-{kind}-{number}" for kind in ("AWS_SECRET", "HF_TOKEN", "DATABASE", "MY", "PASSWORD") for number in range(4)}
+    secrets = {
+        f"{kind}_{number}": f"sentinel-{kind}-{number}"
+        for kind in ("AWS_SECRET", "HF_TOKEN", "DATABASE", "MY", "PASSWORD")
+        for number in range(4)
+    }
     secrets |= {key: f"sentinel-{key}" for key in ("HF_TOKEN", "SSH_KEY", "OPENAI_API_KEY", "GITHUB_TOKEN")}
     key = {"WANDB_API_KEY": "5e" * 20}
     assert len(secrets) + len(key) == 25
     runs = tmp_path / "runs"
-    tiny = ["budget.steps=2", "model=nano", "tokenizer=bytes", "trainer.compile=false", "eval.tokens=4096", "trainer.batch_tokens=1024"]
-    command = [sys.executable, "-m", "lmx", "train", *tiny, f"runs={runs}", "eval.samples=1", "track.mode=offline"]
-    done = subprocess.run(command, env=bare | secrets | key, capture_output=True, text=True, check=False, timeout=120)
+    tiny = [
+        "budget.steps=2",
+        "model=nano",
+        "tokenizer=bytes",
+        "trainer.compile=false",
+        "eval.tokens=4096",
+        "trainer.batch_tokens=1024",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "lmx",
+        "train",
+        *tiny,
+        f"runs={runs}",
+        "eval.samples=1",
+        "track.mode=offline",
+    ]
+    done = subprocess.run(
+        command, env=bare | secrets | key, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     (name,) = os.listdir(runs)
     run = Run.open(runs / name)
     assert {item["item"]["step"] for item in recorded(run, "history")} == {1, 2}
     send(run, bare | secrets | fake.environment() | key)
     assert run.read_json("wandb.json")["mode"] == "online"
-    found = [path for path in everything_in(runs) for word in (b"sentinel", b"5e" * 20) if word in path.read_bytes()]
+    found = [
+        path
+        for path in everything_in(runs)
+        for word in (b"sentinel", b"5e" * 20)
+        if word in path.read_bytes()
+    ]
     assert found == []
