@@ -23,14 +23,7 @@ from lmx.errors import LmxError, Locked, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LINES = ("metrics.jsonl", "evals/validation.jsonl", "evals/samples.jsonl")
-STYLES = {
-    "done": "green",
-    "running": "cyan",
-    "preempted": "yellow",
-    "failed": "red",
-    "killed": "red",
-    "queued": "dim",
-}  # of states
+STYLES = {"done": "green", "running": "cyan", "preempted": "yellow", "failed": "red", "killed": "red", "unreadable": "red"}
 LOCK = "LMX_LOCK_FD"  # the descriptor a worker inherits its lock with
 LOOK = 0.2  # seconds; `alive` holds the lock for a moment, and is not mistaken for a writer
 
@@ -89,11 +82,12 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The resolved config. Raises LmxError when it is not readable."""
         try:
-            return OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
+            config = OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
         except Exception as error:
-            raise LmxError(
-                f"{self.path}/config.yaml is not readable: {str(error).splitlines()[0]}."
-            ) from None
+            raise LmxError(f"{self.path}/config.yaml is not readable: {str(error).splitlines()[0]}.") from None
+        if not isinstance(config, dict) or "choices" not in config:
+            raise LmxError(f"{self.path}/config.yaml must be the config of a run, which lmx train writes, got something else.")
+        return config  # type: ignore[return-value]
 
     def label(self) -> str:
         """What people call it: `name`, or objective, model and seed."""

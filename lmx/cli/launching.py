@@ -53,6 +53,9 @@ def branched(place: str, overrides: Sequence[str]) -> Run:
             "Type e.g. lmx train --branch RUN@500 budget.steps=800."
         )
     old = Run.open(name)
+    kept = sorted(int(path.name.removeprefix("step-")) for path in (old.path / "checkpoints").glob("step-*"))
+    if int(step) not in kept:
+        raise LmxError(f"--branch must name a step with a checkpoint, got {step}: {name} has {kept}.")
     config = old.config() | {
         "budget": plain(typed)["budget"],
         "init_from": f"{old.path}@{step}",

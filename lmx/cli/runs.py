@@ -1,9 +1,12 @@
 """`lmx runs`: what has been trained here."""
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
+
+NARROW = 100  # columns of a terminal
 
 
 def runs(
@@ -26,7 +29,7 @@ def runs(
 
 
 def table(rows: list[dict[str, Any]]) -> None:
-    """One line a run; whole lines where no terminal limits the width."""
+    """One line a run: everything where no terminal limits the width, less on a narrow one."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -34,33 +37,45 @@ def table(rows: list[dict[str, Any]]) -> None:
     from lmx.runs import STYLES
     from lmx.track.figures import clock, short
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+    cells = {
+        "done": lambda row: f"{row['progress']:.0%}",
+        "tokens": lambda row: short(row["tokens"]),
+        "time": lambda row: clock(row["seconds"]),
+        "loss": lambda row: loss(row["loss"]),
+        "validation": lambda row: loss(row["validation"]),
+        "bits/byte": lambda row: loss(row["bits_per_byte"]),
+    }
+    shown = [name for name in cells if console.width >= NARROW or name not in ("tokens", "time", "loss")]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", no_wrap=True, style="cyan")
-    table.add_column("name", overflow="fold")
+    table.add_column("run", no_wrap=True)
+    table.add_column("name", overflow="fold", min_width=8)
     table.add_column("state", no_wrap=True)
-    for name in ("done", "tokens", "time", "loss", "validation", "bits/byte"):
+    for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        losses = [
-            f"{row[key]:.3f}" if row[key] is not None else ""
-            for key in ("loss", "validation", "bits_per_byte")
-        ]
-        table.add_row(
-            row["run"], Text(row["name"]), Text(row["state"], STYLES.get(row["state"], "")),
-            f"{row['progress']:.0%}", short(row["tokens"]), clock(row["seconds"]), *losses,
-        )  # fmt: skip
-    console.print(table, width=None if console.is_terminal else 1000, soft_wrap=not console.is_terminal)
+        state = Text(row["state"], STYLES.get(row["state"], ""))
+        table.add_row(Text(row["run"], "cyan"), Text(row["name"]), state, *(cells[name](row) for name in shown))
+    console.print(table)
+
+
+def loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def figures(run: Any) -> dict[str, Any]:
     """One row: the newest line of metrics and of validation."""
+    from lmx.errors import LmxError
+
     metrics = (run.lines("metrics.jsonl") or [{}])[-1]
     validation = (run.lines("evals/validation.jsonl") or [{}])[-1]
-    status = run.status()
+    try:
+        name, status = run.label(), run.status()
+    except LmxError as error:  # a damaged run hides no other
+        name, status = "", {"state": "unreadable", "reason": str(error)}
     return {
         "run": run.name,
-        "name": run.label(),
+        "name": name,
         "state": status.get("state", "unknown"),
         "reason": status.get("reason"),
         "progress": status.get("progress") or 0.0,

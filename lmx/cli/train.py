@@ -30,8 +30,13 @@ def train(
     lmx train --branch 20261123-101500-clm-abcde@500 budget.steps=800
     """
     from lmx.cli.launching import branched, created, preview_cost, resumed, supervise
+    from lmx.errors import LmxError
 
     typed = overrides or []
+    if sum(map(bool, (resume, branch, dry_run))) > 1:
+        raise LmxError(
+            "lmx train must have at most one of --resume, --branch and --dry-run, got several. Type one of them."
+        )
     if dry_run:
         preview_cost(typed)
         return

@@ -14,8 +14,8 @@ EVERY = 10  # steps between two lines of metrics; validation comes every 25, so 
 
 def make(folder: Path, *overrides: str) -> Run:
     """A run that is queued."""
-    config = OmegaConf.to_container(load(["budget.steps=100", f"runs={folder}", *overrides]), resolve=True)
-    return Run.create(config, overrides, folder)
+    typed = ["budget.steps=100", f"runs={folder}", *overrides]
+    return Run.create(OmegaConf.to_container(load(typed), resolve=True), typed, folder)
 
 
 def train(run: Run, first: int, last: int, pace: float = 0.1) -> None:
