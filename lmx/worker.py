@@ -26,7 +26,8 @@ VALIDATION, SAMPLES = "evals/validation.jsonl", "evals/samples.jsonl"
 def main(path: str) -> int:
     """-> the exit code, which is also in status.json."""
     run = Run.open(path)
-    run.lock()
+    if distributed.leads():
+        run.lock()
     stop = Stop()
     try:
         code = train(run, stop)
@@ -35,7 +36,9 @@ def main(path: str) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        code = fail(run, DiskFull.exit_code, f"the disk of {run.path} is full: {error}. Make room and resume.")
+        code = fail(
+            run, DiskFull.exit_code, f"the disk of {run.path} is full: {error}. Make room and resume."
+        )
     except Exception as error:
         traceback.print_exc()
         code = fail(run, INTERNAL, f"internal error, see log.txt: {type(error).__name__}: {error}")
@@ -45,6 +48,13 @@ def main(path: str) -> int:
 
 
 def fail(run: Run, code: int, reason: str) -> int:
+    """Say why, unless another rank has: the others then fail because it is gone."""
+    if (
+        code == INTERNAL
+        and distributed.world_size() > 1
+        and run.read_json("status.json")["state"] == "failed"
+    ):
+        return code
     print(f"lmx: {reason}", file=sys.stderr, flush=True)
     run.set_status(state="failed", exit_code=code, reason=reason)
     return code
@@ -76,10 +86,12 @@ def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:
     trainer = parts.trainer
     if stop.agreed(trainer.device):
         return False
-    step, after = None, trainer.budget.progress(trainer.ledger)
+    after = trainer.budget.progress(trainer.ledger)
     for step in trainer.run():
         before, after = after, trainer.budget.progress(trainer.ledger)
-        if step.number % trainer.log_every == 0:
+        if (
+            step.last or step.number % trainer.log_every == 0
+        ):  # before its checkpoint, or a kill could lose it
             record.metrics(step, trainer)
         if passed(parts.validation.every, before, after):
             evaluate(parts, record)
@@ -87,8 +99,6 @@ def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:
             save(run, trainer, parts.corpus.fingerprint, record)
         if stop.agreed(trainer.device):
             return False
-    if step and step.number % trainer.log_every:
-        record.metrics(step, trainer)
     return True
 
 
@@ -100,7 +110,7 @@ def passed(every: float, before: float, after: float) -> bool:
 def evaluate(parts: Experiment, record: Record) -> None:
     """One line of evals/validation.jsonl for the step just done."""
     ledger = parts.trainer.ledger
-    if record.has(VALIDATION, ledger.step):
+    if not record.main or record.count(VALIDATION, ledger.step):
         return
     record.phase("evaluating")
     where = {key: getattr(ledger, key) for key in ("step", "tokens", "flops", "seconds")}
@@ -113,12 +123,12 @@ def finish(run: Run, config: Mapping[str, Any], parts: Experiment, record: Recor
     trainer, step = parts.trainer, parts.trainer.ledger.step
     evaluate(parts, record)
     save(run, trainer, parts.corpus.fingerprint, record)
-    if not record.has(SAMPLES, step):
+    if record.main:
         texts = generate.samples(
             parts.learner, parts.corpus, trainer.device, trainer.precision, number=parts.validation.samples,
             tokens=parts.validation.sample_tokens, length=config["length"], seed=config["seed"],
         )  # fmt: skip
-        for text in texts:
+        for text in texts[record.count(SAMPLES, step) :]:  # the others were written before an interruption
             record.line(SAMPLES, {"step": step, **text})
     record.status(state="done", exit_code=0, phase=None, progress=1.0)
 

@@ -18,7 +18,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from lmx.errors import INTERNAL
+from lmx.errors import INTERNAL, INTERRUPTED, PREEMPTED
 from lmx.runs import LOCK, Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -66,6 +66,7 @@ class Local:
             "GOMP_SPINCOUNT": "10000",  # threads that wait give way soon: spinning stalls a busy machine
             "PYTHONSAFEPATH": "1",  # nothing is imported from the working directory
             "PYTHONUNBUFFERED": "1",
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(self.grace),
             **MALLOC,
         }
 
@@ -81,13 +82,18 @@ class Processes:
     def __init__(self, run: Run, child: subprocess.Popen, grace: int, *, alone: bool):
         self.run, self.child, self.grace, self.alone = run, child, grace, alone
         self.deadline: float | None = None
+        self.asked: int | None = None  # the signal handed on
         self.before = {number: signal.signal(number, self.forward) for number in SIGNALS}
 
     def forward(self, number: int, frame: FrameType | None) -> None:
         """Hand a signal on; torchrun knows only SIGTERM and SIGINT."""
-        self.deadline = self.deadline or time.monotonic() + self.grace
+        self.asked, self.deadline = number, self.deadline or time.monotonic() + self.grace
         if self.child.poll() is None:
             self.child.send_signal(number if self.alone or number != signal.SIGUSR1 else signal.SIGTERM)
+
+    def stopping(self) -> bool:
+        """Whether a signal has come: the workers finish a step and save."""
+        return self.deadline is not None
 
     def running(self) -> bool:
         """False once the workers are gone; those that do not end within the grace period after a signal are killed."""
@@ -105,17 +111,26 @@ class Processes:
             time.sleep(0.05)
         for number, handler in self.before.items():
             signal.signal(number, handler)
-        status = self.run.read_json("status.json")
-        if status.get("state") in ("done", "failed", "preempted"):
-            return status["exit_code"]
-        code = self.child.returncode
-        reason = (
-            f"its process was ended by {signal.Signals(-code).name}"
-            if code < 0
-            else f"its process exited with {code}, see log.txt"
-        )
-        self.run.set_status(state="killed", reason=reason, exit_code=128 - code if code < 0 else INTERNAL)
-        return 128 - code if code < 0 else INTERNAL
+        state, code, reason = self.outcome()
+        if reason is not None:
+            self.run.set_status(state=state, reason=reason, exit_code=code)
+        return code
+
+    def outcome(self) -> tuple[str, int, str | None]:
+        """-> state, exit code, and the reason where the worker could not write them itself."""
+        status, code = self.run.read_json("status.json"), self.child.returncode
+        if status["state"] in ("done", "failed", "preempted"):
+            return status["state"], status["exit_code"], None
+        if (
+            status["state"] == "queued" and self.asked is not None
+        ):  # the worker did not listen yet: nothing is lost
+            code = INTERRUPTED if self.asked == signal.SIGINT else PREEMPTED
+            return "preempted", code, "told to stop before it began"
+        if code == INTERRUPTED:
+            return "killed", code, "interrupted twice: it left without saving"
+        if code < 0:
+            return "killed", 128 - code, f"its process was ended by {signal.Signals(-code).name}"
+        return "killed", INTERNAL, f"its process exited with {code}, see log.txt"
 
 
 def log_tail(run: Run, lines: int = 3) -> str:

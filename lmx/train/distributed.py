@@ -1,6 +1,9 @@
 """What ranks have to agree on. With one process every function is the identity."""
 
+import ctypes
 import os
+import platform
+import signal
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -8,9 +11,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def leads() -> bool:
+    """Whether this process is, or is going to be, rank 0."""
+    return not under_torchrun() or os.environ["RANK"] == "0"
+
+
 def start(device: torch.device) -> None:
-    """Join the other ranks, if torchrun started this process."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    """Join the other ranks, if torchrun started this process. It ends with torchrun, which has no last word when it is killed."""
+    if under_torchrun():
+        if platform.system() == "Linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 

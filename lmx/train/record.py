@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lmx.runs import Run
+from lmx.train import distributed
 from lmx.train.device import peak_flops, uses_bf16
 from lmx.train.trainer import Step, Trainer
 
@@ -40,10 +41,9 @@ class Record:
             print(f"lmx: {message}", flush=True)
             self.run.set_status(note=message)
 
-    def has(self, name: str, step: int) -> bool:
-        """Whether the last line of a file is of this step: written before an interruption, not to be repeated."""
-        lines = self.run.lines(name)
-        return bool(lines) and lines[-1]["step"] == step
+    def count(self, name: str, step: int) -> int:
+        """How many lines a file has of this step: written before an interruption, not to be repeated."""
+        return sum(line["step"] == step for line in self.run.lines(name))
 
     def metrics(self, step: Step, trainer: Trainer) -> None:
         """One line: the ledger, the losses, and how fast it went since the line before."""
@@ -103,6 +103,7 @@ def repro(trainer: Trainer) -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "processes": distributed.world_size(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device_type": trainer.device.type,
         "bf16": uses_bf16(trainer.device, trainer.precision),

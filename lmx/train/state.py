@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmx.errors import CheckpointError, LmxError
-from lmx.runs import Run
+from lmx.runs import Run, root
 from lmx.train import checkpoint
 from lmx.train.record import Record, repro
 from lmx.train.trainer import Trainer
@@ -36,7 +36,9 @@ def restore(run: Run, config: Mapping[str, Any], trainer: Trainer, fingerprint: 
         resume(trainer, own, fingerprint)
         exact = own.repro == repro(trainer)
         if not exact:
-            record.note(f"resumed under other conditions, so not bit for bit: {differences(own.repro, repro(trainer))}")
+            record.note(
+                f"resumed under other conditions, so not bit for bit: {differences(own.repro, repro(trainer))}"
+            )
         record.status(exact=exact)
     elif config["init_from"]:
         begin(config, trainer, fingerprint, record)
@@ -55,25 +57,42 @@ def resume(trainer: Trainer, loaded: checkpoint.Loaded, fingerprint: str) -> Non
 
 def begin(config: Mapping[str, Any], trainer: Trainer, fingerprint: str, record: Record) -> None:
     """From another run: as a branch (everything, towards a new budget) or with its weights alone."""
-    name, _, step = str(config["init_from"]).partition("@")
-    if step and not step.isdigit():
-        raise LmxError(f"init_from must be RUN or RUN@STEP, got {config['init_from']}.")
-    source = Run.open(name)
-    loaded = checkpoint.load(source.path / CHECKPOINTS, int(step) if step else None)
+    name, step = place(str(config["init_from"]))
+    source = Run.open(name, root(dict(config)))
+    loaded = checkpoint.load(source.path / CHECKPOINTS, step)
     if loaded is None:
         raise CheckpointError(f"init_from must name a run with checkpoints, got {name}, which has none.")
     if config["branch"]:
         stable(source.config(), loaded, name)
         resume(trainer, loaded, fingerprint)
         trainer.budget.frozen_steps = None
+        stays(trainer)
         return
     own = trainer.learner.state_dict()
-    fitting = {key: value for key, value in loaded.tensors["model"].items() if key in own and own[key].shape == value.shape}
+    fitting = {
+        key: value
+        for key, value in loaded.tensors["model"].items()
+        if key in own and own[key].shape == value.shape
+    }
     if "model.embedding.weight" not in fitting or len([key for key in fitting if ".blocks." in key]) == 0:
-        raise LmxError(f"init_from must name a run with the same model and tokenizer sizes, got {name}. Compare lmx runs.")
+        raise LmxError(
+            f"init_from must name a run with the same model and tokenizer sizes, got {name}. Compare lmx runs."
+        )
     same_vocabulary(loaded, fingerprint, name)
     trainer.learner.load_state_dict(fitting, strict=False)
-    record.note(f"weights of {name} at step {loaded.step}: {len(fitting)} of {len(own)} tensors; the others start anew")
+    record.note(
+        f"weights of {name} at step {loaded.step}: {len(fitting)} of {len(own)} tensors; the others start anew"
+    )
+
+
+def place(name: str) -> tuple[str, int | None]:
+    """`RUN@STEP` or `RUN`, which may be a path -> run, step"""
+    run, _, step = name.rpartition("@")
+    if not run or "/" in step:
+        return name, None
+    if not step.isdigit():
+        raise LmxError(f"init_from must be RUN or RUN@STEP, got {name}.")
+    return run, int(step)
 
 
 def same_data(loaded: checkpoint.Loaded, fingerprint: str) -> None:
@@ -95,11 +114,24 @@ def stable(config: Mapping[str, Any], loaded: checkpoint.Loaded, name: str) -> N
     """A branch must leave before the old run's rate began to fall, or the decay would happen twice."""
     decay = config["optim"]["schedule"].get("decay")
     if decay is None:
-        raise LmxError(f"--branch must leave a run with optim/schedule=wsd, got {name}: its rate falls from the start.")
+        raise LmxError(
+            f"--branch must leave a run with optim/schedule=wsd, got {name}: its rate falls from the start."
+        )
     if loaded.state["progress"] > 1 - decay:
         raise LmxError(
             f"--branch must leave {name} before its decay at {1 - decay:.0%} of the budget, got step {loaded.step} at "
             f"{loaded.state['progress']:.0%}. Choose an earlier step."
+        )
+
+
+def stays(trainer: Trainer) -> None:
+    """Under the new budget, too, the rate must be neither rising nor falling, or it would jump."""
+    progress = trainer.budget.progress(trainer.ledger)
+    schedule = trainer.optimizer.schedule
+    if schedule(progress) < 1.0:
+        raise LmxError(
+            f"budget must put step {trainer.ledger.step} between warm-up and decay, got {progress:.0%} of it. Type a "
+            f"{'larger' if progress > schedule.warmup else 'smaller'} budget."
         )
 
 

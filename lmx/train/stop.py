@@ -11,7 +11,7 @@ from lmx.train import checkpoint, distributed
 
 
 class Stop:
-    """SIGTERM and SIGUSR1: exit 75, requeue me. SIGINT: exit 130; a second one leaves at once, unless a checkpoint is being committed."""
+    """SIGTERM and SIGUSR1: exit 75, requeue me. SIGINT: exit 130; a second one leaves at once, but not amid a checkpoint."""
 
     def __init__(self) -> None:
         self.code = 0

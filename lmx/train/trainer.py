@@ -7,7 +7,7 @@ does not depend on how it is cut up. What follows a step (logging, evaluation, c
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -39,6 +39,7 @@ class Step:
     lr: float
     seconds: float
     applied: bool
+    last: bool = False  # the budget is spent
 
 
 class Trainer:
@@ -98,16 +99,19 @@ class Trainer:
     def run(self) -> Iterator[Step]:
         """Train from where the ledger stands until the budget is spent; resumable after any step."""
         self.learner.train()
-        while True:
-            micros = self.loader(self.ledger.step + 1)
-            cost = self.cost(micros)
-            if self.budget.exhausted(self.ledger, cost):
-                return
+        micros, cost = self.upcoming()
+        while not self.budget.exhausted(self.ledger, cost):
             progress = self.budget.progress(self.ledger, cost)
             start = time.perf_counter()
             step = self.step(micros, progress, start)
             self.account(cost, step)
-            yield step
+            micros, cost = self.upcoming()
+            yield replace(step, last=self.budget.exhausted(self.ledger, cost))
+
+    def upcoming(self) -> tuple[Sequence[Micro], Cost]:
+        """The next step's micro-batches and what it will spend."""
+        micros = self.loader(self.ledger.step + 1)
+        return micros, self.cost(micros)
 
     def cost(self, micros: Sequence[Micro]) -> Cost:
         """What the step spends, over all ranks."""
