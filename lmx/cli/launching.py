@@ -14,11 +14,11 @@ from rich.text import Text
 
 from lmx.build import build
 from lmx.config import load
-from lmx.errors import LmxError
+from lmx.errors import INTERRUPTED, LmxError
 from lmx.launch.local import log_tail
 from lmx.runs import Run, root
 from lmx.track.figures import clock, short
-from lmx.track.progress import follow
+from lmx.track.progress import follow, summary
 
 FINISHING = 60  # seconds that W&B may take after the run to send the rest
 
@@ -67,7 +67,7 @@ def branched(place: str, overrides: Sequence[str]) -> Run:
 def supervise(run: Run) -> int:
     """Train in other processes, show what they write, hand signals on; -> the exit code."""
     run.lock()
-    config, console = run.config(), Console()
+    config, console = run.config(), Console(highlight=False)
     if run.status().get("state") == "done":
         console.print(Text(f"{run.name} is done; nothing is left to train."))
         return 0
@@ -76,10 +76,11 @@ def supervise(run: Run) -> int:
     )
     processes = build(config["launcher"]).start(run)
     tracker = build(config["track"]).start(run)
-    follow(run, processes.running, console)
+    progress = follow(run, processes.running, console, processes.stopping)
     code = processes.finish()
+    summary(progress, console)
     run.unlock()
-    if run.read_json("status.json").get("state") == "killed" and (tail := log_tail(run)):
+    if code != INTERRUPTED and run.read_json("status.json").get("state") == "killed" and (tail := log_tail(run)):
         print(tail, file=sys.stderr)
     if tracker is not None:
         console.print(Text(tracked(run, tracker)), soft_wrap=True)

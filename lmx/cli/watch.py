@@ -7,11 +7,13 @@ import typer
 
 def watch(run: Annotated[str, typer.Argument(metavar="RUN", help="Name, end of a name, or path.")]) -> None:
     """Follow a run until it ends; Ctrl-C stops watching, not the run."""
-    from lmx.runs import Run
-    from lmx.track.progress import follow
+    from rich.console import Console
 
-    opened = Run.open(run)
+    from lmx.runs import Run
+    from lmx.track.progress import follow, summary
+
+    opened, console = Run.open(run), Console(highlight=False)
     try:
-        follow(opened, opened.alive)
+        summary(follow(opened, opened.alive, console), console)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -121,9 +121,8 @@ class Processes:
         status, code = self.run.read_json("status.json"), self.child.returncode
         if status["state"] in ("done", "failed", "preempted"):
             return status["state"], status["exit_code"], None
-        if (
-            status["state"] == "queued" and self.asked is not None
-        ):  # the worker did not listen yet: nothing is lost
+        if status["state"] == "queued" and self.asked is not None:
+            # the worker did not listen yet: nothing is lost
             code = INTERRUPTED if self.asked == signal.SIGINT else PREEMPTED
             return "preempted", code, "told to stop before it began"
         if code == INTERRUPTED:

@@ -18,11 +18,15 @@ from lmx.track.tail import Tail
 EVERY = 0.25  # seconds between two looks
 
 
+def never() -> bool:
+    return False
+
+
 class Progress:
     """The newest figures of one run."""
 
-    def __init__(self, run: Run):
-        self.run, self.label = run, run.label()
+    def __init__(self, run: Run, stopping: Callable[[], bool] = never):
+        self.run, self.label, self.stopping = run, run.label(), stopping
         self.files = [Tail(run.path / name) for name in ("metrics.jsonl", "evals/validation.jsonl")]
         self.seen: set[tuple[str, int, float]] = set()
         self.metrics: dict[str, Any] = {}
@@ -63,6 +67,8 @@ class Progress:
         )
 
     def phase(self) -> str:
+        if self.stopping():
+            return "stopping, Ctrl-C again not to save"
         phase, share = self.status.get("phase"), self.status.get("phase_progress")
         return (phase or self.status.get("state") or "") + (f" {share:.0%}" if share else "")
 
@@ -100,10 +106,11 @@ def figures(progress: Progress) -> RenderableType:
     return table
 
 
-def follow(run: Run, running: Callable[[], bool], console: Console | None = None) -> None:
+def follow(
+    run: Run, running: Callable[[], bool], console: Console, stopping: Callable[[], bool] = never
+) -> Progress:
     """Show a run until `running` says it ended: a live panel in a terminal, otherwise one line for each thing that happens."""
-    console = console or Console(highlight=False)
-    progress = Progress(run)
+    progress = Progress(run, stopping)
     if console.is_terminal:
         with Live(console=console, refresh_per_second=8, transient=True) as live:
             while True:
@@ -115,7 +122,7 @@ def follow(run: Run, running: Callable[[], bool], console: Console | None = None
                 time.sleep(EVERY)
     else:
         follow_plainly(progress, running, console)
-    summary(progress, console)
+    return progress
 
 
 def follow_plainly(progress: Progress, running: Callable[[], bool], console: Console) -> None:
@@ -126,7 +133,7 @@ def follow_plainly(progress: Progress, running: Callable[[], bool], console: Con
     while True:
         ended = not running()
         metrics, validation = progress.update()
-        phase = progress.status.get("phase")
+        phase = "stopping" if progress.stopping() else progress.status.get("phase")
         if phase and phase not in told:
             told.add(phase)
             say(console, phase)

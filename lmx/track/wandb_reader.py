@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import wandb
+from wandb.errors import CommError
 
 from lmx.errors import LmxError
 from lmx.runs import Run
@@ -81,7 +82,7 @@ def connect(run: Run, only_online: bool) -> tuple[Any, str]:
         ) if old.is_dir() and not old.is_symlink() else old.unlink()  # recorded anew, from the first line
     try:
         return begin(run, config, track, mode), mode
-    except wandb.errors.CommError as error:
+    except CommError as error:
         reason = " ".join(str(error).split())
         if only_online:
             raise LmxError(f"W&B cannot be used: {reason}") from None

@@ -1,13 +1,15 @@
 """What a terminal, and a file, show of a run."""
 
 import io
+from collections.abc import Callable
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from lmx.runs import Run
 from lmx.track.figures import clock, curve, flat, short
-from lmx.track.progress import Progress, follow, panel
+from lmx.track.progress import Progress, follow, panel, summary
 from lmx.track.tail import Tail
 from tests.track.directories import end, finished, make, start, train
 
@@ -23,6 +25,10 @@ def screen(width: int, *, terminal: bool) -> Console:
     )
 
 
+def show(run: Run, running: Callable[[], bool], console: Console) -> None:
+    summary(follow(run, running, console), console)
+
+
 def text(console: Console) -> str:
     return console.file.getvalue()
 
@@ -30,7 +36,7 @@ def text(console: Console) -> str:
 def test_plain_lines_tell_everything_once(tmp_path):
     run = finished(tmp_path)
     console = screen(80, terminal=False)
-    follow(run, lambda: False, console)
+    show(run, lambda: False, console)
     lines = text(console).splitlines()
     assert len([line for line in lines if "· loss " in line and line.startswith("step ")]) == 10
     assert len([line for line in lines if "· validation " in line]) == 4
@@ -56,7 +62,7 @@ def test_resumed_run_tells_only_what_is_new(tmp_path):
         return False
 
     console = screen(80, terminal=False)
-    follow(run, running, console)
+    show(run, running, console)
     told = [line for line in text(console).splitlines() if line.startswith("step ") and "· loss " in line]
     assert [int(line.split("/")[0].removeprefix("step ")) for line in told] == [50, 60, 70, 80, 90, 100]
 
@@ -80,7 +86,7 @@ def test_panel_fits(tmp_path, width):
 def test_live_view_ends_with_the_summary(tmp_path):
     run = finished(tmp_path)
     console = screen(100, terminal=True)
-    follow(run, lambda: False, console)
+    show(run, lambda: False, console)
     assert "validation" in text(console)
     assert text(console).rstrip().endswith(str(run.path))
 
@@ -91,7 +97,7 @@ def test_how_to_continue_is_said(tmp_path):
     train(run, 1, 20)
     end(run, "preempted", 130)
     console = screen(80, terminal=False)
-    follow(run, lambda: False, console)
+    show(run, lambda: False, console)
     assert text(console).splitlines()[-1] == f"  continue it with: lmx train --resume {run.name}"
 
 
@@ -103,7 +109,7 @@ def test_markup_is_text(tmp_path, name, terminal):
     run.config = lambda: config
     run.append("evals/samples.jsonl", {"step": 100, "prompt": name, "text": "\x1b[31m" + name})
     console = screen(200, terminal=terminal)
-    follow(run, lambda: False, console)
+    show(run, lambda: False, console)
     assert f"{name} done" in text(console)
     assert "\x1b[31m" not in text(console)
 
@@ -116,7 +122,7 @@ def test_loss_that_is_not_finite(tmp_path):
     run.unlock()
     for terminal in (False, True):
         console = screen(100, terminal=terminal)
-        follow(run, lambda: False, console)
+        show(run, lambda: False, console)
         assert "not finite" in text(console)
 
 
