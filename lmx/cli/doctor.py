@@ -12,7 +12,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
-    """Check versions, processor, tracker and the file system of the runs folder; exit code 1 when a guarantee is missing."""
+    """Check this machine. Versions, processor, W&B and the file system of runs; exit code 1 when a guarantee is missing."""
     from pathlib import Path
 
     from lmx.cli import probes

@@ -13,7 +13,7 @@ def runs(
     folder: Annotated[str | None, typer.Argument(help="Where runs are; default $LMX_RUNS or ./runs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List runs with their state and key figures, newest first."""
+    """List runs and their key figures. The newest comes first."""
     from pathlib import Path
 
     from lmx.runs import find, root

@@ -17,7 +17,7 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a picture.")] = False,
 ) -> None:
-    """Show what the model reads, what it is asked where, and who may attend to whom.
+    """Show one example, as the model sees it. What it reads, what it is asked where, and who may attend to whom.
 
     \b
     lmx show objective=mlm

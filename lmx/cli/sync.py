@@ -10,7 +10,7 @@ import typer
 def sync(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names, ends of names, or paths.")],
 ) -> None:
-    """Send run directories to W&B: recorded offline, never tracked, or interrupted. Nothing is sent twice."""
+    """Send runs to W&B, now or again. Recorded offline, never tracked, or interrupted: nothing is sent twice."""
     from lmx.runs import Run
 
     codes = []

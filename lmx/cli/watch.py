@@ -6,7 +6,7 @@ import typer
 
 
 def watch(run: Annotated[str, typer.Argument(metavar="RUN", help="Name, end of a name, or path.")]) -> None:
-    """Follow a run until it ends; Ctrl-C stops watching, not the run."""
+    """Follow a run until it ends. Ctrl-C stops watching, not the run."""
     from rich.console import Console
 
     from lmx.runs import Run
