@@ -13,12 +13,12 @@ from typing import Any
 
 from lmx.errors import INTERNAL, DiskFull, LmxError
 from lmx.evals import generate
-from lmx.experiment import Experiment, assemble
+from lmx.experiment import Experiment, Report, assemble
 from lmx.runs import Run
 from lmx.train import device, distributed
 from lmx.train.record import Record
 from lmx.train.state import restore, save
-from lmx.train.stop import Stop
+from lmx.train.stop import Stop, Stopped
 
 VALIDATION, SAMPLES = "evals/validation.jsonl", "evals/samples.jsonl"
 
@@ -52,7 +52,7 @@ def fail(run: Run, code: int, reason: str) -> int:
     if (
         code == INTERNAL
         and distributed.world_size() > 1
-        and run.read_json("status.json")["state"] == "failed"
+        and run.read_json("status.json")["state"] != "running"
     ):
         return code
     print(f"lmx: {reason}", file=sys.stderr, flush=True)
@@ -66,7 +66,10 @@ def train(run: Run, stop: Stop) -> int:
     distributed.start(place)
     record = Record(run, main=distributed.rank() == 0)
     record.status(state="running", pid=os.getpid(), exit_code=None, reason=None, note=None)
-    parts = assemble(config, place, record.phase)
+    try:
+        parts = assemble(config, place, preparing(record, stop))
+    except Stopped:
+        return preempted(record, stop)
     trainer, fingerprint = parts.trainer, parts.corpus.fingerprint
     restore(run, config, trainer, fingerprint, record)
     record.environment(trainer)
@@ -75,10 +78,24 @@ def train(run: Run, stop: Stop) -> int:
     record.phase("training")
     if not loop(run, parts, record, stop):
         save(run, trainer, fingerprint, record)
-        record.status(state="preempted", exit_code=stop.code, reason=stop.reason, phase=None)
-        return stop.code
+        return preempted(record, stop)
     finish(run, config, parts, record)
     return 0
+
+
+def preparing(record: Record, stop: Stop) -> Report:
+    """Reading and tokenizing may take long: a signal does not wait for it."""
+
+    def report(phase: str, share: float | None) -> None:
+        record.phase(phase, share)
+        stop.check()
+
+    return report
+
+
+def preempted(record: Record, stop: Stop) -> int:
+    record.status(state="preempted", exit_code=stop.code, reason=stop.reason, phase=None)
+    return stop.code
 
 
 def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:

@@ -12,6 +12,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -42,21 +45,21 @@ class Local:
     def start(self, run: Run) -> "Processes":
         """Start the workers of a run that this process has locked."""
         assert run.descriptor is not None
+        alone = self.processes == 1
         worker = ["-m", "lmx.worker", str(run.path)]
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}"]
-        command = worker if self.processes == 1 else [*torchrun, *worker]
-        with (run.path / "log.txt").open("ab") as log:
+        with (run.path / "log.txt").open("ab") as log, held():
             child = subprocess.Popen(
-                [sys.executable, *command],
+                [sys.executable, *([] if alone else torchrun), *worker],
                 env=os.environ | self.environment() | {LOCK: str(run.descriptor)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # the terminal's Ctrl-C comes through `forward` alone
                 pass_fds=[run.descriptor],
-                preexec_fn=follow_parent if platform.system() == "Linux" else None,
+                preexec_fn=partial(begin, alone),
             )
-        return Processes(run, child, self.grace, alone=self.processes == 1)
+            return Processes(run, child, self.grace, alone=alone)
 
     def environment(self) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -71,9 +74,25 @@ class Local:
         }
 
 
-def follow_parent() -> None:
-    """Ask Linux for a SIGTERM when the launcher dies: the worker then saves and ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+@contextmanager
+def held() -> Iterator[None]:
+    """Signals wait until they can be handed on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def begin(alone: bool) -> None:
+    """In the child: a SIGTERM when the launcher dies (Linux), so that it saves and ends.
+
+    Signals stay blocked until a worker listens to them (lmx/train/stop.py); torchrun would not unblock them.
+    """
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if not alone:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 class Processes:

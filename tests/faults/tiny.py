@@ -22,10 +22,11 @@ ROOT = Path(__file__).parents[2]
 TIMED = {"seconds", "tokens_per_second", "flops_per_second", "peak_share"}
 STEPS = 40
 OVERRIDES = [
-    "tokenizer=bytes", "data=text", "data.document=paragraph", "model.width=32", "model.depth=2", "model.heads=2", "model.kv_heads=2",
-    "model.mlp=48", "model.dropout=0.1", "length=32", "trainer.batch_tokens=256", "trainer.compile=false", "trainer.precision=fp32",
-    "trainer.checkpoint_every=5", "trainer.log_every=3", f"budget.steps={STEPS}", "eval.tokens=1024", "eval.sample_tokens=8",
-    "track=none", "device=cpu", "launcher.grace=20",
+    "tokenizer=bytes", "data=text", "data.document=paragraph", "length=32", "device=cpu",
+    "model.width=32", "model.depth=2", "model.heads=2", "model.kv_heads=2", "model.mlp=48", "model.dropout=0.1",
+    "trainer.batch_tokens=256", "trainer.compile=false", "trainer.precision=fp32", "trainer.checkpoint_every=5",
+    "trainer.log_every=3", f"budget.steps={STEPS}", "eval.tokens=1024", "eval.sample_tokens=8", "track=none",
+    "launcher.grace=20",
 ]  # fmt: skip
 
 
@@ -70,10 +71,10 @@ class Server:
     def __init__(self, process: subprocess.Popen[str]):
         self.process = process
 
-    def start(self, run: Run, *, bug: str | None = None, kill_at: int | None = None) -> int:
-        """-> the worker's process id"""
+    def start(self, run: Run, **order: Any) -> int:
+        """-> the worker's process id; what may be ordered is in worker_server.py"""
         assert self.process.stdin
-        self.process.stdin.write(json.dumps({"run": str(run.path), "bug": bug, "kill_at": kill_at}) + "\n")
+        self.process.stdin.write(json.dumps({"run": str(run.path), **order}) + "\n")
         self.process.stdin.flush()
         return int(self.hear("pid"))
 
@@ -87,8 +88,8 @@ class Server:
         """-> exit code, negative for a signal"""
         return int(self.hear("exit"))
 
-    def work(self, run: Run, **more: Any) -> int:
-        self.start(run, **more)
+    def work(self, run: Run, **order: Any) -> int:
+        self.start(run, **order)
         return self.wait()
 
 

@@ -1,10 +1,11 @@
 """Forks workers: `python -m tests.faults.worker_server`, since importing torch takes longer than a whole tiny run.
 
-A line of JSON {"run", "bug", "kill_at"} on stdin starts one; stdout then says "pid N", and "exit CODE" once it has ended. A `bug` from
-BUGS is put into that worker alone; it kills itself after step `kill_at`. One thread and no parallel work before a fork, since OpenMP
-does not survive it.
+A line of JSON on stdin starts one; stdout then says "pid N", and "exit CODE" once it has ended. "run" is its folder. A
+"bug" from BUGS is put into that worker alone; it kills itself after step "kill_at"; it sends itself "signals" when it
+enters a phase ("at") for the "nth" time. One thread and no parallel work before a fork: OpenMP does not survive it.
 """
 
+import importlib
 import itertools
 import json
 import os
@@ -19,7 +20,8 @@ from lmx import worker
 from lmx.data.loader import Loader
 from lmx.optim.optimizer import Optimizer
 from lmx.runs import Run
-from lmx.train import trainer
+from lmx.train import checkpoint, trainer
+from lmx.train.record import Record
 from lmx.train.trainer import Trainer
 
 
@@ -66,6 +68,7 @@ def late_last_line() -> None:
     worker.loop = changed
 
 
+USED = ("data.sources", "data.tokenizer", "objectives.clm", "objectives.mlm")  # by name, from configs
 BUGS = {
     "order": stateful_order,
     "dropout": stateful_dropout,
@@ -89,14 +92,42 @@ def kill_after(step: int) -> None:
     Trainer.account, worker.Stop.agreed = account, agreed
 
 
+def signal_at(place: str, nth: int, signals: list[int]) -> None:
+    """`place` is a phase of status.json, or "commit", the moment between the files of a checkpoint and its name."""
+    times = itertools.count(1)
+
+    def here() -> None:
+        if next(times) == nth:
+            for number in signals:
+                os.kill(os.getpid(), number)
+
+    phase, commit = Record.phase, checkpoint.commit
+
+    def commits(*args) -> None:
+        here()
+        commit(*args)
+
+    def enters(self, name, share=None) -> None:
+        phase(self, name, share)
+        if name == place:
+            here()
+
+    if place == "commit":
+        checkpoint.commit = commits
+    else:
+        Record.phase = enters
+
+
 def work(order: dict) -> int:
     log = os.open(Path(order["run"]) / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 2)
     os.dup2(log, 1)
-    if order["bug"]:
+    if "bug" in order:
         BUGS[order["bug"]]()
-    if order["kill_at"]:
+    if "kill_at" in order:
         kill_after(order["kill_at"])
+    if "at" in order:
+        signal_at(order["at"], order.get("nth", 1), order["signals"])
     try:
         return worker.main(order["run"])
     except BaseException:
@@ -106,6 +137,8 @@ def work(order: dict) -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
+    for name in USED:
+        importlib.import_module(f"lmx.{name}")
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
