@@ -49,6 +49,21 @@ class Batch:
         return replace(self, **moved, source=self.source and self.source.to(device))
 
 
+def fill(batch: Batch, rows: int) -> Batch:
+    """The batch with its last row repeated up to `rows`, there asked nothing: a shape that was compiled already."""
+    missing = rows - len(batch.tokens)
+    if missing <= 0:
+        return batch
+    columns = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    longer = {
+        name: torch.cat([value, value[-1:].expand(missing, -1)])
+        for name, value in columns.items()
+        if isinstance(value, Tensor)
+    }
+    longer["targets"][-missing:] = IGNORE
+    return replace(batch, **longer, source=batch.source and fill(batch.source, rows))
+
+
 def visible(batch: Batch, *, strict: bool = False) -> Tensor:
     """[B, 1, L, L] bool, True where query (row) may attend to key (column).
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lmx.build import build
+from lmx.batch import fill
 from lmx.data.corpus import Corpus, prepare
 from lmx.data.loader import Loader
 from lmx.data.noise import torch_seed
@@ -88,9 +89,7 @@ def new_validation(
     samples = stream(config, corpus, learner, "validation")
     wanted = max(1, config["eval"]["tokens"] // config["length"])
     number = min(len(samples), wanted)
-    if number > rows:
-        number -= number % rows  # batches of one shape: nothing is compiled twice
     reader = Loader(samples, learner.objective.collate, sequences=rows, micro=rows)
-    batches = [reader.read(first, min(rows, number - first)).batch for first in range(0, number, rows)]
+    batches = [fill(reader.read(first, min(rows, number - first)).batch, rows) for first in range(0, number, rows)]
     precision = config["trainer"]["precision"]
     return build(config["eval"], learner=learner, corpus=corpus, device=device, precision=precision, batches=batches)

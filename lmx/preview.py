@@ -33,7 +33,8 @@ def example(config: Mapping[str, Any], text: str | None) -> dict[str, Any]:
     learner = new_learner(config, corpus)
     samples = stream(config, corpus, learner, "train")
     keys = samples.keys(0, 1)
-    sample = samples.read(0, 1)[0] if text is None else own(text, corpus.vocabulary, learner.objective.raw_lengths(keys)[0])
+    most = int(learner.objective.raw_lengths(keys)[0]) + learner.objective.lookahead
+    sample = samples.read(0, 1)[0] if text is None else own(text, corpus.vocabulary, most)
     batch = learner.objective.collate([sample], keys)
     return {
         "objective": config["objective"]["_target_"].rpartition(".")[2],
@@ -46,7 +47,7 @@ def example(config: Mapping[str, Any], text: str | None) -> dict[str, Any]:
 
 
 def own(text: str, vocabulary: Vocabulary, most: int) -> Sample:
-    """The user's text as one document, cut to what a sample consumes."""
+    """The user's text as one document, cut to what a sample holds."""
     tokens = np.append(vocabulary.encode(text), vocabulary.eos)[:most].astype(np.int64)
     return Sample(tokens=tokens, segment=np.zeros_like(tokens), documents=np.zeros(1, dtype=np.int64))
 

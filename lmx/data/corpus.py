@@ -20,6 +20,7 @@ FORMAT = 2
 BATCH = 2**23  # bytes of text tokenised at a time
 FEWEST_TOKENS = 256  # in a split that is trained on or evaluated
 BYTES_A_TOKEN = 8  # more than tokenizers reach on text, so that reading can stop early
+READ_ANYWAY = 2**26  # bytes below which `max_tokens` stops no reading: it changes neither splits nor what it is a sample of
 
 
 class Trainable(Protocol):
@@ -108,6 +109,8 @@ def build(source: Source | Mixture, tokenizer: Trainable, folder: Path, report: 
         for number, (weight, part) in enumerate(source.parts)
     ]
     apart([part.spool.digests for part in parts], [part.assignment for part in parts])
+    for part in parts:
+        trim(part)
     report("training tokenizer", None)
     vocabulary = tokenizer.train(blend(parts), sum(part.size("train") for part in parts))
     vocabulary.lossless = True
@@ -142,11 +145,19 @@ def collect(source: Source, weight: float, max_tokens: int | None, path: Path) -
             continue
         length = spool.append(split, text)
         size += length if split not in HELD_OUT else 0
-        if most and size > most * BYTES_A_TOKEN:
+        if most and size > max(most * BYTES_A_TOKEN, READ_ANYWAY):
             break
     spool.close()
     assignment = assign(spool.digests, spool.named, source.shares, source.entangled, source.advice)
     return Part(weight=weight, max_tokens=most, spool=spool, assignment=assignment)
+
+
+def trim(part: Part) -> None:
+    """Leave out training text that `max_tokens` cannot reach, before a tokenizer is trained on it."""
+    if part.max_tokens:
+        numbers = part.assignment["train"]
+        edges = np.cumsum([part.spool.size(number) for number in numbers])
+        part.assignment["train"] = numbers[: int(np.searchsorted(edges, part.max_tokens * BYTES_A_TOKEN)) + 1]
 
 
 def blend(parts: Sequence[Part]) -> Iterator[str]:

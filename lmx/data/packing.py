@@ -161,10 +161,10 @@ class Samples:
         return numbers, begins, sizes
 
     def place(self, index: int) -> int:
-        """The bin of sample `index`."""
+        """The bin of sample `index`; bins are packed longest document first, so that any few must be drawn, validation's too."""
         assert self.bins is not None
         epoch, rank = divmod(index, len(self.bins))
-        return int(bin_order(len(self.bins), self.seed, epoch)[rank]) if self.shuffle else rank
+        return int(bin_order(len(self.bins), self.seed, epoch)[rank])
 
     def bin(self, index: int) -> Sample:
         assert self.bins is not None

@@ -18,6 +18,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
+BATCH = 1000  # rows decoded at a time; `datasets` takes a row group, and fails when that has none
 PATIENCE = 0.5  # seconds until the hub counts as out of reach
 TRUE = ("1", "true", "yes", "on")
 
@@ -32,9 +33,9 @@ def table(kind: str, file: Path, field: str) -> Iterator[str]:
         if kind == "csv":
             rows = load("csv", data_files=[name], keep_default_na=False)  # "NA" is a text
         else:
-            rows = load("parquet", data_files=[name])
-            if field in (rows.features or {}):
-                rows = load("parquet", data_files=[name], columns=[field])
+            rows = load("parquet", data_files=[name], batch_size=BATCH)
+            if field in (rows.features or {}):  # the other columns need not be decoded
+                rows = load("parquet", data_files=[name], batch_size=BATCH, columns=[field])
         for number, row in enumerate(rows, start=1):
             yield files.checked(row, field, f"{file}: row {number}")
     except DataError:

@@ -45,7 +45,7 @@ def ngram(eligible, starts, rate, most, rng) -> np.ndarray:
     chosen = np.zeros(len(eligible), dtype=bool)
     for first, length in zip(rng.permutation(len(groups)), lengths, strict=True):
         for shorter in range(length, 0, -1):
-            run = np.concatenate(groups[first : first + shorter])
+            run = stretch(groups, first, shorter)
             if not chosen[run].any() and chosen.sum() + len(run) <= limit:
                 chosen[run] = True
                 break
@@ -62,7 +62,7 @@ def span_geometric(eligible, starts, rate, most, rng) -> np.ndarray:
         if chosen.sum() >= limit:
             break
         if not chosen[groups[first]].any():
-            run = np.concatenate(groups[first : first + length])
+            run = stretch(groups, first, length)
             run = run[~chosen[run]]
             chosen[run[: limit - chosen.sum()]] = True
     return chosen
@@ -86,6 +86,14 @@ def words(eligible: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
     begins = eligible & (starts | ~np.append(False, eligible[:-1]))
     places = np.flatnonzero(eligible)
     return np.split(places, np.flatnonzero(begins[places])[1:]) if len(places) else []
+
+
+def stretch(groups: list[np.ndarray], first: int, count: int) -> np.ndarray:
+    """The indices of `count` words from `first`, fewer where something that is not eligible comes between."""
+    last = first + 1
+    while last < min(first + count, len(groups)) and groups[last][0] == groups[last - 1][-1] + 1:
+        last += 1
+    return np.concatenate(groups[first:last])
 
 
 def fit(groups: list[np.ndarray], sequence: np.ndarray, length: int, limit: int) -> np.ndarray:

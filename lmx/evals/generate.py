@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmx.batch import IGNORE, Batch
 from lmx.data.corpus import Corpus
 from lmx.data.noise import torch_seed
 from lmx.objectives.objective import stack
@@ -37,10 +38,10 @@ def samples(
     ]
 
 
-def context(text: np.ndarray):
+def context(text: np.ndarray) -> Batch:
     """The batch that reads `text` [B, n] from left to right and is asked nothing."""
     length = text.shape[1]
-    empty = np.full(length, -100)
+    empty = np.full(length, IGNORE)
     return stack([{"tokens": row, "targets": empty, "order": np.arange(length)} for row in text], length)
 
 

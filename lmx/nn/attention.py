@@ -1,6 +1,6 @@
 """Who looks at whom, computed in the fastest way the hardware has: the only file that knows about attention kernels.
 
-Four backends, equal to the dense reference up to rounding (tests/nn/test_attention.py):
+Three backends, equal to the dense reference up to rounding (tests/nn/test_attention.py):
 
     explicit   two matrix products and a softmax. On CPUs with bf16 matrix units it beats the fused kernel,
                whose backward is slow there, at the lengths small models are trained with
@@ -38,8 +38,13 @@ class View:
     widths: list[int] | None = None  # inside `uncounted`: takes heads x head width of each call
 
 
-def view(batch: Batch, backend: Backend = "auto", *, mask: Tensor | None = None, strict: bool = False) -> View:
-    """The view that `batch` defines, or the given `mask` ([B, 1, L, L] bool, True is visible) instead."""
+def view(
+    batch: Batch, backend: Backend = "auto", *, mask: Tensor | None = None, strict: bool = False, dropout: bool = False
+) -> View:
+    """The view that `batch` defines, or the given `mask` ([B, 1, L, L] bool, True is visible) instead.
+
+    Flex attention has no dropout; with `dropout`, a mask takes its place.
+    """
     length, device = batch.tokens.shape[1], batch.tokens.device
     if (widths := UNCOUNTED.get()) is not None:
         return View("sdpa", "full", widths=widths)
@@ -48,6 +53,8 @@ def view(batch: Batch, backend: Backend = "auto", *, mask: Tensor | None = None,
         return View("sdpa" if backend in ("auto", "flex") else backend, "mixed", mask)
     if backend == "auto":
         backend = choose(batch.pattern, length, device)
+    if backend == "flex" and dropout:
+        backend = "sdpa"
     if batch.pattern == "full":
         return View(backend, "full")
     if batch.pattern == "causal":

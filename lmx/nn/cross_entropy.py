@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from lmx.batch import IGNORE
 
-CHUNK = 2**21  # logits held at a time: 4 MB in bf16, which stays in a core's cache
+CHUNK = 2**21  # logits held at a time on a CPU: 4 MB in bf16, which stays in a core's cache
+CHUNK_ON_DEVICE = 2**27  # elsewhere: enough to keep matrix units busy
 
 
 class Head(nn.Linear):
@@ -27,8 +28,8 @@ class Slopes(nn.Module):
 
     compiles = True
 
-    def forward(self, logits: Tensor, targets: Tensor, with_z: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """logits [n, V], targets [n] -> summed nats and z, d nats / d logits and, if asked, d z / d logits, [n, V]."""
+    def forward(self, logits: Tensor, targets: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+        """logits [n, V], targets [n] -> summed nats and z, and d (nats + z_weight x z) / d logits, [n, V]."""
         asked = (targets != IGNORE)[:, None]
         answer = targets.clamp(min=0)[:, None]
         scores = logits.float()
@@ -38,52 +39,53 @@ class Slopes(nn.Module):
         z = (lse.square() * asked).sum()
         share = (scores - lse).exp() * asked
         right = torch.arange(logits.shape[1], device=logits.device) == answer
-        slope = (share - (right & asked).float()).to(logits.dtype)
-        return nats, z, slope, (share * (2 * lse)).to(logits.dtype) if with_z else None
+        slope = share * (1 + 2 * z_weight * lse) if z_weight else share
+        return nats, z, (slope - (right & asked).float()).to(logits.dtype)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """(hidden [N, D], weight [V, D], targets [N], slopes, with_z) -> ([] nats summed, [] z summed)."""
+    """(hidden [N, D], weight [V, D], targets [N], slopes, z_weight) -> ([] nats summed, [] z summed).
+
+    The gradient of nats is that of nats + z_weight x z, and z has none of its own: so z costs no product of its own.
+    """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, slopes: Slopes, with_z: bool) -> tuple[Tensor, Tensor]:
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, slopes: Slopes, z_weight: float) -> tuple[Tensor, Tensor]:
         learn = any(ctx.needs_input_grad[:2])
         nats, z = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
-        grads = [(torch.empty_like(hidden), torch.zeros_like(weight)) for _ in range(1 + with_z)] if learn else []
+        by_hidden, by_weight = torch.empty_like(hidden), torch.zeros_like(weight) if learn else weight
         weight = weight.to(hidden.dtype)
-        rows = max(64, CHUNK // weight.shape[0])
+        rows = max(64, (CHUNK if hidden.device.type == "cpu" else CHUNK_ON_DEVICE) // weight.shape[0])
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            more_nats, more_z, *steepness = slopes(hidden[part] @ weight.T, targets[part], with_z)
+            more_nats, more_z, slope = slopes(hidden[part] @ weight.T, targets[part], z_weight)
             nats += more_nats
             z += more_z
-            for (by_hidden, by_weight), slope in zip(grads, steepness, strict=False):
+            if learn:
                 torch.mm(slope, weight, out=by_hidden[part])
                 by_weight.add_(slope.T @ hidden[part])  # in the weight's own type: bf16 would round at every chunk
-        ctx.save_for_backward(*[tensor for pair in grads for tensor in pair])
+        ctx.save_for_backward(by_hidden, by_weight)
+        ctx.mark_non_differentiable(z)
         return nats, z
 
     @staticmethod
     def backward(ctx, nats: Tensor, z: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        saved = ctx.saved_tensors
-        hidden, weight = saved[0] * nats.to(saved[0].dtype), saved[1] * nats.to(saved[1].dtype)
-        if len(saved) == 4:
-            hidden, weight = hidden + saved[2] * z.to(hidden.dtype), weight + saved[3] * z.to(weight.dtype)
-        return hidden, weight, None, None, None
+        by_hidden, by_weight = ctx.saved_tensors  # scaled in float32: a rounded 1 / N would be one more learning rate
+        return (by_hidden.float() * nats).to(by_hidden.dtype), by_weight * nats, None, None, None
 
 
 class VocabularyLoss(nn.Module):
     """Nats and z, summed over the targets that are not IGNORE; products in the autocast type, sums in float32."""
 
-    def __init__(self) -> None:
+    def __init__(self, z_weight: float):
         super().__init__()
-        self.slopes = Slopes()
+        self.slopes, self.z_weight = Slopes(), z_weight
 
-    def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor, *, z: bool) -> tuple[Tensor, Tensor]:
-        """hidden [N, D], weight [V, D], targets [N] -> [] and []"""
+    def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """hidden [N, D], weight [V, D], targets [N] -> [] and []; the gradient of the first is that of nats + z_weight x z."""
         device = hidden.device.type
         if device == "meta" or not torch.is_autocast_enabled(device):  # meta: where FLOPs are counted
-            return LinearCrossEntropy.apply(hidden, weight, targets, self.slopes, z)
+            return LinearCrossEntropy.apply(hidden, weight, targets, self.slopes, self.z_weight)
         hidden = hidden.to(torch.get_autocast_dtype(device))
         with torch.autocast(device, enabled=False):
-            return LinearCrossEntropy.apply(hidden, weight, targets, self.slopes, z)
+            return LinearCrossEntropy.apply(hidden, weight, targets, self.slopes, self.z_weight)

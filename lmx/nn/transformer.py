@@ -79,7 +79,7 @@ class Transformer(nn.Module):
         attention: Backend,
     ):
         super().__init__()
-        self.width, self.depth, self.tied = width, depth, tied
+        self.width, self.depth, self.tied, self.dropout = width, depth, tied, dropout
         self.backend: Backend = attention
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.embedding_norm = nn.RMSNorm(width, eps=EPSILON) if embedding_norm else nn.Identity()
@@ -102,14 +102,14 @@ class Transformer(nn.Module):
 
     def encode(self, x: Tensor, batch: Batch, *, mask: Tensor | None = None, strict: bool = False) -> Tensor:
         """x [B, L, D] -> [B, L, D]. `mask` [B, 1, L, L] replaces what the batch makes visible."""
-        seen = view(batch, self.backend, mask=mask, strict=strict)
+        seen = view(batch, self.backend, mask=mask, strict=strict, dropout=self.dropout > 0)
         rotation = self.rotation(batch.position)
         for block in self.blocks:
             x = block(x, rotation, seen)
         return self.norm(x)
 
     def rotation(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin [B, 1, L, K/2] in float32; one row when every sequence counts alike."""
+        """cos and sin [B, 1, L, K/2] in float32"""
         angle = position[:, None, :, None].float() * self.frequency
         return angle.cos(), angle.sin()
 

@@ -61,12 +61,11 @@ class MLM(Prediction):
         return stack(rows, self.length)
 
     def pose(self, sample: Sample, rate: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """One row. Packed documents are masked one by one, and none is asked for another's token."""
+        """One row, with one budget. Of packed documents none is asked for another's token."""
         text, document = self.frame(sample)
-        chosen = np.zeros(len(text), dtype=bool)
-        for number in np.unique(document):
-            inside = document == number
-            chosen[inside] = self.choose(text[inside], rate, rng)
+        borders = np.flatnonzero(np.diff(document)) + 1  # between packed documents: no word or span reaches across
+        chosen = self.choose(np.insert(text, borders, self.vocabulary.sep), rate, rng)
+        chosen = np.delete(chosen, borders + np.arange(len(borders)))
         tokens = self.corrupt(text, chosen, rng)
         targets = np.where(self.ask(chosen, rng), text, IGNORE)
         if self.shift:
@@ -82,7 +81,7 @@ class MLM(Prediction):
         return text, np.pad(sample.segment, 1, mode="edge")
 
     def choose(self, text: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-        """[n] bool, the tokens of one document to corrupt; never a special one."""
+        """[n] bool, the tokens to corrupt; never a special one."""
         eligible = ~self.vocabulary.special[text]
         return self.select(eligible, self.vocabulary.starts_word[text], rate, self.max_targets, rng)
 

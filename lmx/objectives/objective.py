@@ -60,7 +60,7 @@ class Prediction(Objective):
     def __init__(self, *, width: int, vocabulary_size: int, tied: bool, z_loss: float):
         super().__init__()
         self.head = None if tied else Head(width, vocabulary_size)
-        self.score = VocabularyLoss()
+        self.score = VocabularyLoss(z_loss)
         if z_loss:
             self.weights["z"] = z_loss
 
@@ -69,7 +69,7 @@ class Prediction(Objective):
 
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         hidden, targets = asked(model(batch), batch)
-        nats, z = self.score(hidden, self.output_weight(model), targets, z="z" in self.weights)
+        nats, z = self.score(hidden, self.output_weight(model), targets)
         return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
 
     def output_weight(self, model: Transformer) -> Tensor:

@@ -70,8 +70,7 @@ class Optimizer(ABC):
         for path, value in state.items():
             name, _, key = path.rpartition("/")
             part, parameter = owner[name]
-            place = value if key == "step" else value.to(parameter.device)
-            part.state[parameter][key] = place.clone()
+            part.state[parameter][key] = value.to(parameter.device, copy=True)
 
 
 def adamw(parameters: Iterable[Tensor], lr: float, betas: list[float], weight_decay: float) -> torch.optim.Optimizer:

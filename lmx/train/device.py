@@ -1,5 +1,6 @@
 """Which device, which precision, and how fast it multiplies."""
 
+import os
 import platform
 import shutil
 import time
@@ -19,6 +20,9 @@ def pick(name: str) -> torch.device:
     if not present[name]:
         there = ", ".join(kind for kind, there in present.items() if there)
         raise LmxError(f"device must be present on this machine ({there}), got {name}. Type device=auto.")
+    if name == "cuda":  # one a rank
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device(name)
 
 

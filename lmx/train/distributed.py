@@ -4,7 +4,7 @@ import ctypes
 import os
 import platform
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -59,11 +59,22 @@ def largest(value: int, device: torch.device) -> int:
     return int(tensor)
 
 
-def add(tensors: Iterable[Tensor]) -> None:
-    """Sum each tensor over ranks, in place."""
-    if dist.is_initialized():
-        for tensor in tensors:
-            dist.all_reduce(tensor)
+def slowest(seconds: float, device: torch.device) -> float:
+    """The longest time over ranks: clocks differ, and what depends on them must not."""
+    if not dist.is_initialized():
+        return seconds
+    tensor = torch.tensor(seconds, dtype=torch.float32, device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return float(tensor)
+
+
+def add(tensors: Sequence[Tensor]) -> None:
+    """Sum each tensor over ranks, in place, all in one message."""
+    if dist.is_initialized() and tensors:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 def barrier() -> None:

@@ -80,7 +80,7 @@ class Record:
 
     def environment(self, trainer: Trainer) -> None:
         """environment.json: what the numbers depend on; no environment variables, no host name."""
-        self.peak = peak_flops(trainer.device, trainer.precision)
+        self.peak = peak_flops(trainer.device, trainer.precision) * distributed.world_size()
         if self.main:
             self.run.write_json("environment.json", environment(trainer) | {"peak_flops": self.peak})
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lmx.data.loader import Micro
 from lmx.data.noise import torch_seed
-from lmx.errors import NonFinite
+from lmx.errors import LmxError, NonFinite
 from lmx.optim.optimizer import Optimizer
 from lmx.train import distributed
 from lmx.train.budget import Budget, Cost, Ledger
@@ -45,7 +45,7 @@ class Step:
 class Trainer:
     """`loader(step)` gives this rank's micro-batches of any step, a pure function."""
 
-    RULES = {"length <= batch_tokens": "trainer.batch_tokens must be at least length"}
+    RULES = {"batch_tokens % length == 0": "trainer.batch_tokens must be a multiple of length"}
 
     def __init__(
         self,
@@ -100,6 +100,12 @@ class Trainer:
         """Train from where the ledger stands until the budget is spent; resumable after any step."""
         self.learner.train()
         micros, cost = self.upcoming()
+        if self.ledger.step == 0 and self.budget.exhausted(self.ledger, cost):
+            price = self.budget.price(self.ledger, cost)
+            raise LmxError(
+                f"budget.{self.budget.currency} must pay for at least half a step, which takes {price:.0f}, got "
+                f"{self.budget.amount:.0f}. Raise it, or lower trainer.batch_tokens."
+            )
         while not self.budget.exhausted(self.ledger, cost):
             progress = self.budget.progress(self.ledger, cost)
             start = time.perf_counter()
@@ -145,7 +151,7 @@ class Trainer:
         loss = sum(objective.weights[term] * value for term, value in losses.items() if value is not None)
         return Step(
             number=self.ledger.step + 1, losses=losses, loss=loss, grad_norm=norm, lr=lr, applied=applied,
-            seconds=time.perf_counter() - start,
+            seconds=distributed.slowest(time.perf_counter() - start, self.device),
         )  # fmt: skip
 
     def backward(self, micro: Micro, counts: dict[str, int]) -> dict[str, Tensor]:
@@ -161,7 +167,7 @@ class Trainer:
     def gradient_norm(self) -> float:
         """Sum gradients over ranks, clip them to `clip`; -> the norm before clipping."""
         parameters = [parameter for parameter in self.learner.parameters() if parameter.grad is not None]
-        distributed.add(parameter.grad for parameter in parameters if parameter.grad is not None)
+        distributed.add([parameter.grad for parameter in parameters if parameter.grad is not None])
         return float(nn.utils.clip_grad_norm_(parameters, self.clip))
 
     def check(self, applied: bool, losses: dict[str, float | None], norm: float, micros: Sequence[Micro]) -> None:

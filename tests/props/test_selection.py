@@ -138,15 +138,27 @@ def test_seeded_bugs_are_caught(vocabulary, monkeypatch, bug):
         check(vocabulary)
 
 
-def test_packed_documents_are_masked_one_by_one(vocabulary):
-    """Each has its own budget, and none is asked for a token of another (shift)."""
-    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": 59, "shift": True, "wrap": False})
+def test_packed_documents_share_one_budget(vocabulary):
+    """However short they are, the row is masked at the rate; at most `max_targets`; and none is asked for another's token."""
     text = list(vocabulary.ordinary[:20])
-    batch = mlm.collate([sample(text, text, text)], Keys(seed=0, purpose="train", sample=np.arange(1)))
-    per_document = [(batch.targets[batch.document == number] != IGNORE).sum() for number in range(3)]
-    assert all(2 <= count <= 3 for count in per_document)
+    keys = Keys(seed=0, purpose="train", sample=np.arange(1))
+    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": 59, "shift": True, "wrap": False, "rate": 0.9})
+    batch = mlm.collate([sample(text, text, text)], keys)
     assert batch.targets[0, 19] == IGNORE
     assert batch.targets[0, 39] == IGNORE
+    short = [[token, vocabulary.eos] for token in vocabulary.ordinary[:31]]
+    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": 62, "wrap": False})
+    assert int(mlm.collate([sample(*short)], keys).num_targets) == round((62 + 30) * 0.15)  # a border counts like a [SEP]
+    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": 60, "wrap": False, "rate": 0.5, "max_targets": 4})
+    assert int(mlm.collate([sample(text, text, text)], keys).num_targets) == 4
+
+
+def test_a_run_of_words_ends_at_a_gap():
+    eligible = np.array([1, 1, 1, 0, 1, 1], bool)
+    groups = selection.words(eligible, np.ones(6, bool))
+    assert selection.stretch(groups, 1, 5).tolist() == [1, 2]
+    assert selection.stretch(groups, 3, 5).tolist() == [4, 5]
+    assert selection.stretch(groups, 0, 2).tolist() == [0, 1]
 
 
 def test_prediction_rate_apart_from_corruption_rate(vocabulary):

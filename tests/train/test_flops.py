@@ -30,8 +30,9 @@ def block(c):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_clm(make_model, vocabulary, tied):
-    objective = CLM(length=T, width=D, vocabulary_size=vocabulary.size, tied=tied, z_loss=0.0)
+@pytest.mark.parametrize("z_loss", [0.0, 1e-4])
+def test_clm(make_model, vocabulary, tied, z_loss):
+    objective = CLM(length=T, width=D, vocabulary_size=vocabulary.size, tied=tied, z_loss=z_loss)
     flops, _ = counted(make_model, vocabulary, objective)
     assert flops == pytest.approx(3 * ROWS * (T * DEPTH * block((T + 1) / 2) + T * 2 * D * vocabulary.size), rel=0.01)
 
