@@ -14,6 +14,8 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 
 
 class Schedule(ABC):
+    stable_until = 0.0  # the share of the budget up to which the rate, once warm, stays at its peak: a run can be branched there
+
     def __init__(self, *, warmup: Share):
         self.warmup = warmup
 
@@ -39,6 +41,7 @@ class WSD(Schedule):
     def __init__(self, *, warmup: Share, decay: Share):
         super().__init__(warmup=warmup)
         self.decay = decay
+        self.stable_until = 1 - decay
 
     def after_warmup(self, progress: float) -> float:
         return min(1.0, (1 - progress) / self.decay) if self.decay else 1.0

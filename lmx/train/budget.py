@@ -52,6 +52,7 @@ class Budget:
     seconds: Annotated[float, Gt(0)] | None
     steps: Annotated[int, Ge(1)] | None
     frozen_steps: int | None = field(default=None, init=False)  # what `seconds` came to on this machine
+    frozen_at: int | None = field(default=None, init=False)  # the step after which: worth a checkpoint, or a kill would change it
 
     def __post_init__(self) -> None:
         given = [name for name in ("tokens", "flops", "targets", "seconds", "steps") if getattr(self, name) is not None]
@@ -91,4 +92,5 @@ class Budget:
     def freeze(self, ledger: Ledger) -> None:
         """Turn seconds into steps, once: from then on time no longer changes what is computed."""
         if self.currency == "seconds" and self.frozen_steps is None and ledger.step >= CALIBRATION:
+            self.frozen_at = ledger.step
             self.frozen_steps = max(ledger.step, round(self.amount * ledger.step / ledger.seconds))

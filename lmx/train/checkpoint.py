@@ -65,10 +65,12 @@ def save(
     *,
     keep: int,
     repro: Mapping[str, Any],
+    spare: int | None = None,
 ) -> Path:
     """Commit a checkpoint (file stem -> name -> tensor, and JSON state) that survives a power cut.
 
-    Only then all but the newest `keep` up to this step are deleted (a run that was rewound left later ones).
+    Only then all but the newest `keep` up to this step, and the step `spare`, are deleted (a run that was rewound left later
+    ones).
     A sound checkpoint of the same step stays as it is. Raises DiskFull, or CheckpointError when the folder
     cannot be written; the checkpoints that were there stay, and nothing half-written.
     """
@@ -91,7 +93,7 @@ def save(
                 sync(folder)
             else:
                 write(folder, target, files, body, need)
-            retain(folder, step, keep)
+            retain(folder, step, keep, spare)
         except OSError as error:
             raise explained(error, folder, step, need) from error
     return target
@@ -127,11 +129,11 @@ def commit(temporary: Path, target: Path, body: dict[str, Any]) -> None:
     sync(target.parent)
 
 
-def retain(folder: Path, step: int, keep: int) -> None:
-    """Delete what is not among the newest `keep` up to `step`."""
+def retain(folder: Path, step: int, keep: int, spare: int | None = None) -> None:
+    """Delete what is neither among the newest `keep` up to `step` nor `spare`."""
     there = steps(folder)
     kept = [number for number in there if number <= step][-keep:]
-    gone = [at(folder, number) for number in there if number not in kept]
+    gone = [at(folder, number) for number in there if number not in [*kept, spare]]
     for path in gone:
         os.rename(path, trash(path))
     if gone:

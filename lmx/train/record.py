@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,15 @@ def processor() -> str:
 
 
 def git() -> dict[str, Any]:
-    """Commit, and whether the source differs from it, when lmx runs from a checkout."""
+    """Commit, and a hash of what differs from it, when lmx runs from a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return {}
-    run = [["git", "-C", str(root), *words] for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])]
-    commit, changes = (subprocess.run(words, capture_output=True, text=True, check=False).stdout for words in run)
-    return {"git_commit": commit.strip() or None, "git_dirty": bool(changes.strip())}
+    commit, changes = (
+        subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=False).stdout
+        for words in (["rev-parse", "HEAD"], ["diff", "HEAD"])
+    )
+    return {
+        "git_commit": commit.decode().strip() or None,
+        "git_diff_sha256": sha256(changes).hexdigest() if changes else None,
+    }

@@ -18,10 +18,14 @@ def save(run: Run, trainer: Trainer, fingerprint: str, record: Record) -> None:
         return
     record.phase("saving")
     tensors = {"model": trainer.learner.state_dict(), "optim": trainer.optimizer.state()}
-    state = trainer.state() | {"progress": trainer.budget.progress(trainer.ledger), "data": fingerprint}
+    progress = trainer.budget.progress(trainer.ledger)
+    if progress <= trainer.optimizer.schedule.stable_until:
+        trainer.branching_step = trainer.ledger.step
+    state = trainer.state() | {"progress": progress, "data": fingerprint}
     checkpoint.save(
-        run.path / CHECKPOINTS, trainer.ledger.step, tensors, state, keep=trainer.keep, repro=repro(trainer)
-    )
+        run.path / CHECKPOINTS, trainer.ledger.step, tensors, state,
+        keep=trainer.keep, repro=repro(trainer), spare=trainer.branching_step,
+    )  # fmt: skip
     record.phase("training")
 
 
@@ -65,7 +69,7 @@ def begin(config: Mapping[str, Any], trainer: Trainer, fingerprint: str, record:
     if config["branch"]:
         stable(source.config(), loaded, name)
         resume(trainer, loaded, fingerprint)
-        trainer.budget.frozen_steps = None
+        trainer.budget.frozen_steps = trainer.branching_step = None
         stays(trainer)
         return
     own = trainer.learner.state_dict()

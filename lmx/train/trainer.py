@@ -72,6 +72,7 @@ class Trainer:
         self.batch_tokens, self.micro_batch, self.compile = batch_tokens, micro_batch, compile
         self.skip_limit, self.log_every, self.checkpoint_every, self.keep = skip_limit, log_every, checkpoint_every, keep
         self.ledger, self.skipped_in_a_row = Ledger(), 0
+        self.branching_step: int | None = None  # the last checkpoint before the rate decays: kept for branches
         self.compiled = self.repays_compiling() if compile == "auto" else compile
 
     def repays_compiling(self) -> bool:
@@ -199,10 +200,11 @@ class Trainer:
         return {
             "ledger": self.ledger.state(),
             "skipped_in_a_row": self.skipped_in_a_row,
+            "branching_step": self.branching_step,
             "frozen_steps": self.budget.frozen_steps,
         }
 
     def load(self, state: dict) -> None:
         self.ledger = Ledger(**state["ledger"])
-        self.skipped_in_a_row = state["skipped_in_a_row"]
+        self.skipped_in_a_row, self.branching_step = state["skipped_in_a_row"], state["branching_step"]
         self.budget.frozen_steps = state["frozen_steps"]
