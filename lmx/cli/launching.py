@@ -30,6 +30,7 @@ def plain(overrides: Sequence[str]) -> dict[str, Any]:
 
 def created(overrides: Sequence[str]) -> Run:
     config = plain(overrides)
+    build(config["data"]).locate()  # a path that is not there is said before anything starts
     return Run.create(config, overrides, root(config))
 
 

