@@ -25,7 +25,7 @@ OVERRIDES = [
     "tokenizer=bytes", "data=text", "data.document=paragraph", "length=32", "device=cpu",
     "model.width=32", "model.depth=2", "model.heads=2", "model.kv_heads=2", "model.mlp=48", "model.dropout=0.1",
     "trainer.batch_tokens=256", "trainer.compile=false", "trainer.precision=fp32", "trainer.checkpoint_every=5",
-    "trainer.log_every=3", f"budget.steps={STEPS}", "eval.tokens=1024", "eval.sample_tokens=8", "track=none",
+    "trainer.log_every=3", "eval.tokens=1024", "eval.sample_tokens=8", "track=none",
     "launcher.grace=20",
 ]  # fmt: skip
 
@@ -42,7 +42,8 @@ def corpus(folder: Path, seed: int = 0) -> Path:
 
 def overrides(folder: Path, *more: str) -> list[str]:
     """What `lmx train` is told; the corpus and the runs are below `folder`."""
-    return [*OVERRIDES, f"data.path={folder / 'text'}", f"runs={folder / 'runs'}", *more]
+    budget = [] if any(word.startswith("budget.") for word in more) else [f"budget.steps={STEPS}"]
+    return [*OVERRIDES, *budget, f"data.path={folder / 'text'}", f"runs={folder / 'runs'}", *more]
 
 
 def new(folder: Path, *more: str) -> Run:
