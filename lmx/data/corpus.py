@@ -20,7 +20,7 @@ FORMAT = 2
 BATCH = 2**23  # bytes of text tokenised at a time
 FEWEST_TOKENS = 256  # in a split that is trained on or evaluated
 BYTES_A_TOKEN = 8  # more than tokenizers reach on text, so that reading can stop early
-READ_ANYWAY = 2**26  # bytes below which `max_tokens` stops no reading: it changes neither splits nor what it is a sample of
+READ_ANYWAY = 2**26  # bytes below which `max_tokens` stops no reading, so that it changes no split
 
 
 class Trainable(Protocol):

@@ -26,7 +26,9 @@ def silent(phase: str, fraction: float | None) -> None:
 def prose(number: int, words: int = 60) -> str:
     """A document that differs from those of other numbers."""
     rng = random.Random(number)
-    return f"Document {number}. " + " ".join(rng.choice(["tree", "river", "naïve", "Über", "stone", "—", "fox."]) for _ in range(words))
+    return f"Document {number}. " + " ".join(
+        rng.choice(["tree", "river", "naïve", "Über", "stone", "—", "fox."]) for _ in range(words)
+    )
 
 
 def text(path, document="file", max_tokens=None, validation=0.05, test=0.05) -> Text:

@@ -1,4 +1,4 @@
-"""Whatever can be wrong with data is one line that names the file, the line or byte, and the cause, before anything is trained."""
+"""Whatever can be wrong with data is one line: the file, the line or byte, and the cause, before anything is trained."""
 
 import gzip
 import json
@@ -90,7 +90,10 @@ def test_json_lines(tmp_path, line, said):
     assert said in message(jsonl(file), file)
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "empty"), ("\n\n", "only blank lines"), ('{"text": " "}\n' * 5, "only blank ones")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("", "empty"), ("\n\n", "only blank lines"), ('{"text": " "}\n' * 5, "only blank ones")],
+)
 def test_no_json_lines(tmp_path, content, said):
     file = tmp_path / "bad.jsonl"
     file.write_text(content)
@@ -146,8 +149,12 @@ def test_damaged_parquet(tmp_path):
 
 
 def test_paths(tmp_path):
-    assert "must be a file, folder or glob that exists" in message(text(tmp_path / "missing.txt"), tmp_path / "missing.txt")
-    assert "must be a file, folder or glob that exists" in message(text(tmp_path / "*.txt"), tmp_path / "*.txt")
+    assert "must be a file, folder or glob that exists" in message(
+        text(tmp_path / "missing.txt"), tmp_path / "missing.txt"
+    )
+    assert "must be a file, folder or glob that exists" in message(
+        text(tmp_path / "*.txt"), tmp_path / "*.txt"
+    )
     (tmp_path / "empty").mkdir()
     assert "holds no .txt or .md or .text file" in message(text(tmp_path / "empty"), tmp_path / "empty")
     os.mkfifo(tmp_path / "pipe.txt")

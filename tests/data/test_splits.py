@@ -44,8 +44,14 @@ def test_apart_whole_and_independent_of_order(pairs, random):
 def test_shares():
     parts = split([prose(number) for number in range(50)])
     assert {name: len(texts) for name, texts in parts.items()} == {"train": 35, "validation": 5, "test": 10}
-    assert {name: len(texts) for name, texts in split(["a", "b", "c"]).items()} == {"train": 1, "validation": 1, "test": 1}
-    assert len(split([prose(number) for number in range(50)], ["test"] * 20 + ["train"] * 30)["validation"]) == 3
+    assert {name: len(texts) for name, texts in split(["a", "b", "c"]).items()} == {
+        "train": 1,
+        "validation": 1,
+        "test": 1,
+    }
+    assert (
+        len(split([prose(number) for number in range(50)], ["test"] * 20 + ["train"] * 30)["validation"]) == 3
+    )
 
 
 def test_twins_stay_together():
@@ -59,11 +65,15 @@ def test_entangled_are_not_held_out():
     banned = {digest(text) for text in free["validation"] + free["test"]}
     parts = split(texts, entangled=banned)
     assert not {digest(text) for text in parts["validation"] + parts["test"]} & banned
-    assert {name: len(found) for name, found in parts.items()} == {name: len(found) for name, found in free.items()}
+    assert {name: len(found) for name, found in parts.items()} == {
+        name: len(found) for name, found in free.items()
+    }
 
 
 def test_too_few():
-    with pytest.raises(DataError, match=r"at least 3 different documents to be split by document, got 2\. Advice\."):
+    with pytest.raises(
+        DataError, match=r"at least 3 different documents to be split by document, got 2\. Advice\."
+    ):
         split(["a", "b", "b"])
     assert split(["a", "b", "c"], ["train", "validation", "test"])
     with pytest.raises(DataError, match="at least 2 different"):
@@ -72,8 +82,14 @@ def test_too_few():
 
 def test_a_held_out_document_is_dropped_from_training(tmp_path):
     """A leak that nothing else would show."""
-    for name, numbers in {"train": range(20), "valid": [*range(5), *range(50, 55)], "test": [0, *range(60, 65)]}.items():
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": prose(number)}) + "\n" for number in numbers))
+    for name, numbers in {
+        "train": range(20),
+        "valid": [*range(5), *range(50, 55)],
+        "test": [0, *range(60, 65)],
+    }.items():
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"text": prose(number)}) + "\n" for number in numbers)
+        )
     corpus = read(jsonl(tmp_path))
     assert set(decoded(corpus, "train")) == {prose(number) for number in range(5, 20)}
     assert set(decoded(corpus, "validation")) == {prose(number) for number in [1, 2, 3, 4, *range(50, 55)]}
@@ -85,7 +101,9 @@ def test_order_and_names_of_files_do_not_matter(tmp_path):
         (tmp_path / folder).mkdir()
         for number, name in enumerate(names):
             part = documents[number::6][::step]
-            (tmp_path / folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in part))
+            (tmp_path / folder / f"{name}.jsonl").write_text(
+                "".join(json.dumps({"text": text}) + "\n" for text in part)
+            )
     one, two = read(jsonl(tmp_path / "one")), read(jsonl(tmp_path / "two"))
     assert one.fingerprint == two.fingerprint
     assert all(decoded(one, split) == decoded(two, split) for split in ("train", "validation", "test"))

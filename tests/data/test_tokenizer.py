@@ -28,7 +28,10 @@ OURS = {"bpe": trained(), "bytes": Bytes().train([], 0)}
 
 @pytest.mark.parametrize("name", OURS)
 @settings(deadline=None)
-@given(st.text() | st.sampled_from(["[MASK]", "a[EOS]b", " [SENTINEL_0]\n[PAD]", "\r\n\t  \u00a0\u2028", "👩‍👩‍👧 é"]))
+@given(
+    st.text()
+    | st.sampled_from(["[MASK]", "a[EOS]b", " [SENTINEL_0]\n[PAD]", "\r\n\t  \u00a0\u2028", "👩‍👩‍👧 é"])
+)
 def test_text_comes_back_and_bytes_add_up(name, text):
     vocabulary = OURS[name]
     tokens = vocabulary.encode(text)
@@ -59,7 +62,9 @@ def test_sizes():
     assert len(BPE(size=16384).train(["a"], 1).sentinels) == 512
 
 
-@pytest.mark.parametrize(("size", "expected"), [(0, 512), (2**18, 512), (2**20, 1024), (11_255_806, 4096), (2**40, 65536)])
+@pytest.mark.parametrize(
+    ("size", "expected"), [(0, 512), (2**18, 512), (2**20, 1024), (11_255_806, 4096), (2**40, 65536)]
+)
 def test_default_size_is_the_power_of_two_nearest_the_root_of_the_bytes(size, expected):
     assert BPE(size=None).train(["a"], size).size == expected
 
@@ -110,7 +115,10 @@ def test_words_of_a_sentence():
     assert "".join(vocabulary.piece(token) for token in tokens[begins]) == "·,·"
 
 
-@pytest.mark.parametrize(("text", "ends"), [("fox.", True), ('."', True), (".”", True), ("?)\n", True), (",", False), ("", False), ("。", True)])
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [("fox.", True), ('."', True), (".”", True), ("?)\n", True), (",", False), ("", False), ("。", True)],
+)
 def test_ends_sentence(text, ends):
     assert ends_sentence(text.encode()) == ends
 
@@ -129,7 +137,9 @@ def given_tokenizer(path, tokenizer: Tokenizer) -> Vocabulary:
 
 def wordpiece() -> Tokenizer:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "the", ",", "<old>", "##s"]
-    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -144,18 +154,34 @@ def test_given_wordpiece(tmp_path):
     assert (vocabulary.pad, vocabulary.mask, vocabulary.sep) == (0, 4, 3), "what it has is used"
     assert vocabulary.eos >= 11
     assert vocabulary.size % 64 == 0
+    pieces = ["the", "play", "ing", ",", "the", "play", "s", "the", "the", "the"]
     tokens = vocabulary.encode("the playing, The plays the the the")
-    assert [vocabulary.piece(token) for token in tokens] == "the play ing , the play s the the the".split(), "neither cut nor padded"
-    assert vocabulary.starts_word[tokens].tolist() == [True, True, False, True, True, True, False, True, True, True]
+    assert [vocabulary.piece(token) for token in tokens] == pieces, "neither cut nor padded"
+    assert vocabulary.starts_word[tokens].tolist() == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert vocabulary.special[9], "its own special tokens are special"
     assert 9 not in vocabulary.ordinary
     assert vocabulary.mask not in vocabulary.encode("[MASK] <old> the")
 
 
 def test_given_tokenizer_that_loses_bytes(tmp_path):
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": f"the plays, {n} The" * 40}) + "\n" for n in range(40)))
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": f"the plays, {n} The" * 40}) + "\n" for n in range(40))
+    )
     given_tokenizer(tmp_path / "tokenizer.json", wordpiece())
-    assert not read(jsonl(tmp_path / "a.jsonl"), Pretrained(path=str(tmp_path / "tokenizer.json"))).vocabulary.lossless
+    assert not read(
+        jsonl(tmp_path / "a.jsonl"), Pretrained(path=str(tmp_path / "tokenizer.json"))
+    ).vocabulary.lossless
     assert read(jsonl(tmp_path / "a.jsonl"), Bytes()).vocabulary.lossless
 
 
@@ -177,7 +203,8 @@ def test_given_byte_level(tmp_path):
 def test_sentinels_of_a_given_tokenizer_near_the_step(tmp_path, count):
     """The sentinels added are those found when it is loaded, although adding them made it larger."""
     vocabulary = given_tokenizer(
-        tmp_path / "tokenizer.json", Tokenizer(models.WordLevel({f"w{number}": number for number in range(count)}, unk_token="w0"))
+        tmp_path / "tokenizer.json",
+        Tokenizer(models.WordLevel({f"w{number}": number for number in range(count)}, unk_token="w0")),
     )
     assert len(vocabulary.sentinels) == sentinels(count)
     vocabulary.save(tmp_path)
@@ -185,13 +212,17 @@ def test_sentinels_of_a_given_tokenizer_near_the_step(tmp_path, count):
 
 
 def test_given_ids_with_holes(tmp_path):
-    vocabulary = given_tokenizer(tmp_path / "tokenizer.json", Tokenizer(models.WordLevel({"a": 0, "b": 1000}, unk_token="a")))
+    vocabulary = given_tokenizer(
+        tmp_path / "tokenizer.json", Tokenizer(models.WordLevel({"a": 0, "b": 1000}, unk_token="a"))
+    )
     ids = [*specials(0), "b"]
     assert all(vocabulary.tokenizer.token_to_id(piece) < vocabulary.size for piece in ids)
     assert vocabulary.special[500], "a hole is nothing that text is made of"
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"hello", b'{"model": {"type": "BPE"}}', b"\xff\xfe\0", b"[1]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"hello", b'{"model": {"type": "BPE"}}', b"\xff\xfe\0", b"[1]"]
+)
 def test_what_is_no_tokenizer(tmp_path, content):
     file = tmp_path / "tokenizer.json"
     file.write_bytes(content)
@@ -202,7 +233,9 @@ def test_what_is_no_tokenizer(tmp_path, content):
 
 @pytest.mark.parametrize("path", ["missing/tokenizer.json", "/nowhere/at/all", "../x y", ""])
 def test_no_such_tokenizer(path):
-    with pytest.raises(LmxError, match=r"tokenizer\.path must be an existing tokenizer\.json or a name on the hub"):
+    with pytest.raises(
+        LmxError, match=r"tokenizer\.path must be an existing tokenizer\.json or a name on the hub"
+    ):
         _ = Pretrained(path=path).key
 
 
