@@ -112,7 +112,7 @@ def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:
             record.metrics(step, trainer)
         if passed(parts.validation.every, before, after):
             evaluate(parts, record)
-        if step.number % trainer.checkpoint_every == 0 or trainer.budget.frozen_at == step.number:
+        if step.number % trainer.checkpoint_every == 0 or step.branches or trainer.budget.frozen_at == step.number:
             save(run, trainer, parts.corpus.fingerprint, record)
         if stop.agreed(trainer.device):
             return False

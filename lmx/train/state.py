@@ -19,8 +19,6 @@ def save(run: Run, trainer: Trainer, fingerprint: str, record: Record) -> None:
     record.phase("saving")
     tensors = {"model": trainer.learner.state_dict(), "optim": trainer.optimizer.state()}
     progress = trainer.budget.progress(trainer.ledger)
-    if progress <= trainer.optimizer.schedule.stable_until:
-        trainer.branching_step = trainer.ledger.step
     state = trainer.state() | {"progress": progress, "data": fingerprint}
     checkpoint.save(
         run.path / CHECKPOINTS, trainer.ledger.step, tensors, state,

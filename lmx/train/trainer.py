@@ -39,6 +39,7 @@ class Step:
     lr: float
     seconds: float
     applied: bool
+    branches: bool = False  # the last one at the full rate: where other budgets can branch off
     last: bool = False  # the budget is spent
 
 
@@ -72,7 +73,7 @@ class Trainer:
         self.batch_tokens, self.micro_batch, self.compile = batch_tokens, micro_batch, compile
         self.skip_limit, self.log_every, self.checkpoint_every, self.keep = skip_limit, log_every, checkpoint_every, keep
         self.ledger, self.skipped_in_a_row = Ledger(), 0
-        self.branching_step: int | None = None  # the last checkpoint before the rate decays: kept for branches
+        self.branching_step: int | None = None  # the last step of the stable phase: its checkpoint is kept
         self.compiled = self.repays_compiling() if compile == "auto" else compile
 
     def repays_compiling(self) -> bool:
@@ -113,7 +114,14 @@ class Trainer:
             step = self.step(micros, progress, start)
             self.account(cost, step)
             micros, cost = self.upcoming()
-            yield replace(step, last=self.budget.exhausted(self.ledger, cost))
+            branches = self.stable_phase_ends(cost)
+            self.branching_step = self.ledger.step if branches else self.branching_step
+            yield replace(step, branches=branches, last=self.budget.exhausted(self.ledger, cost))
+
+    def stable_phase_ends(self, cost: Cost) -> bool:
+        """Whether the rate begins to decay with the next step: the place to branch from, for any other budget."""
+        after = (self.budget.spent(self.ledger) + self.budget.price(self.ledger, cost)) / self.budget.total
+        return self.budget.progress(self.ledger) <= self.optimizer.schedule.stable_until < after
 
     def upcoming(self) -> tuple[Sequence[Micro], Cost]:
         """The next step's micro-batches and what it will spend."""
