@@ -45,7 +45,9 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`; copies overlap with computation when the memory is pinned."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)}
+        moved = {
+            name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved, source=self.source and self.source.to(device))
 
 

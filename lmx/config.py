@@ -38,16 +38,12 @@ def places(overrides: Sequence[str] = (), *, conf: Path = CONF, source: Path = S
     return list(slots(config, constructors))
 
 
-def composed(
-    overrides: Sequence[str], conf: Path, source: Path
-) -> tuple[dict[str, Any], Constructors, dict[str, str]]:
+def composed(overrides: Sequence[str], conf: Path, source: Path) -> tuple[dict[str, Any], Constructors, dict[str, str]]:
     """conf/config.yaml with the chosen files and the typed values. What is typed is checked here, so that errors name it."""
     settings = {setting.key: setting for setting in map(read, overrides)}  # the last one counts
     for setting in settings.values():
         if setting.several:
-            raise LmxError(
-                f"{setting.key} must have one value, got {show(setting.text)}. Use `lmx sweep` for several."
-            )
+            raise LmxError(f"{setting.key} must have one value, got {show(setting.text)}. Use `lmx sweep` for several.")
     known = groups(conf)
     config, chosen = compose_files([setting for key, setting in settings.items() if key in known], conf)
     values = [setting for key, setting in settings.items() if key not in known]

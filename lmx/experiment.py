@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from lmx.build import build
 from lmx.batch import fill
+from lmx.build import build
 from lmx.data.corpus import Corpus, prepare
 from lmx.data.loader import Loader
 from lmx.data.noise import torch_seed

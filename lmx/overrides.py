@@ -62,9 +62,7 @@ def refuse(typed: str, key: str, equals: str, text: str) -> None:
             f"{show(typed)} must not add a key: a config has a fixed set of them. Type {clean(f'{bare}={text}')} for one it has."
         )
     if key.startswith("~"):
-        raise LmxError(
-            f"{show(typed)} must not remove a key: each is needed. Type {bare}=... to change its value."
-        )
+        raise LmxError(f"{show(typed)} must not remove a key: each is needed. Type {bare}=... to change its value.")
     if not equals:
         raise LmxError(f"{show(typed)} must be written key=value, as in seed=1 or objective=mlm.")
     if len(key) > LONGEST_KEY or not KEY.fullmatch(key):
@@ -72,9 +70,7 @@ def refuse(typed: str, key: str, equals: str, text: str) -> None:
     if not text.strip():
         raise LmxError(f"{key} must have a value. Type {key}=null for none, where a key allows it.")
     if any(part.startswith("_") for part in re.split("[./]", key)):
-        raise LmxError(
-            f"{key} must not be set: what is built is chosen by group, as in objective=mlm (`lmx list`)."
-        )
+        raise LmxError(f"{key} must not be set: what is built is chosen by group, as in objective=mlm (`lmx list`).")
     if "${" in text:
         raise LmxError(f"{key} must be a plain value, got {show(text)}.")
 

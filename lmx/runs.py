@@ -23,7 +23,14 @@ from lmx.errors import LmxError, Locked, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LINES = ("metrics.jsonl", "evals/validation.jsonl", "evals/samples.jsonl")
-STYLES = {"done": "green", "running": "cyan", "preempted": "yellow", "failed": "red", "killed": "red", "unreadable": "red"}
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "preempted": "yellow",
+    "failed": "red",
+    "killed": "red",
+    "unreadable": "red",
+}
 LOCK = "LMX_LOCK_FD"  # the descriptor a worker inherits its lock with
 LOOK = 0.2  # seconds; `alive` holds the lock for a moment, and is not mistaken for a writer
 
@@ -66,9 +73,7 @@ class Run:
             return cls(path.resolve())
         folder = folder or root()
         if not NAME.fullmatch(str(name)):
-            raise LmxError(
-                f"RUN must be the name or path of a run, got {str(name)!r}. Type lmx runs to see them."
-            )
+            raise LmxError(f"RUN must be the name or path of a run, got {str(name)!r}. Type lmx runs to see them.")
         known = [run.name for run in find(folder)]
         fitting = [run for run in known if run == name] or [run for run in known if run.endswith(str(name))]
         if len(fitting) == 1:
@@ -86,7 +91,9 @@ class Run:
         except Exception as error:
             raise LmxError(f"{self.path}/config.yaml is not readable: {str(error).splitlines()[0]}.") from None
         if not isinstance(config, dict) or "choices" not in config:
-            raise LmxError(f"{self.path}/config.yaml must be the config of a run, which lmx train writes, got something else.")
+            raise LmxError(
+                f"{self.path}/config.yaml must be the config of a run, which lmx train writes, got something else."
+            )
         return config  # type: ignore[return-value]
 
     def label(self) -> str:
@@ -121,9 +128,7 @@ class Run:
     def append(self, name: str, values: dict[str, Any]) -> None:
         """One line in one write: a kill cannot leave half of it among others. What is not finite becomes null and is named."""
         bad = {
-            key: str(value)
-            for key, value in values.items()
-            if isinstance(value, float) and not math.isfinite(value)
+            key: str(value) for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)
         }
         clean = {key: None if key in bad else value for key, value in values.items()}
         line = json.dumps(clean | ({"nonfinite": bad} if bad else {}), allow_nan=False) + "\n"
@@ -143,9 +148,7 @@ class Run:
         """Cut every .jsonl file back to `step`: what came later is about to be done again."""
         for name in LINES:
             path = self.path / name
-            kept = "".join(
-                json.dumps(line) + "\n" for line in self.lines(name) if line["step"] <= step
-            ).encode()
+            kept = "".join(json.dumps(line) + "\n" for line in self.lines(name) if line["step"] <= step).encode()
             if path.exists() and path.read_bytes() != kept:
                 temporary = self.path / f"{name}.tmp"
                 temporary.write_bytes(kept)

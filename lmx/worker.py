@@ -36,9 +36,7 @@ def main(path: str) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        code = fail(
-            run, DiskFull.exit_code, f"the disk of {run.path} is full: {error}. Make room and resume."
-        )
+        code = fail(run, DiskFull.exit_code, f"the disk of {run.path} is full: {error}. Make room and resume.")
     except Exception as error:
         traceback.print_exc()
         code = fail(run, INTERNAL, f"internal error, see log.txt: {type(error).__name__}: {error}")
@@ -49,11 +47,7 @@ def main(path: str) -> int:
 
 def fail(run: Run, code: int, reason: str) -> int:
     """Say why, unless another rank has: the others then fail because it is gone."""
-    if (
-        code == INTERNAL
-        and distributed.world_size() > 1
-        and run.read_json("status.json")["state"] != "running"
-    ):
+    if code == INTERNAL and distributed.world_size() > 1 and run.read_json("status.json")["state"] != "running":
         return code
     print(f"lmx: {reason}", file=sys.stderr, flush=True)
     run.set_status(state="failed", exit_code=code, reason=reason)
@@ -106,9 +100,7 @@ def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:
     after = trainer.budget.progress(trainer.ledger)
     for step in trainer.run():
         before, after = after, trainer.budget.progress(trainer.ledger)
-        if (
-            step.last or step.number % trainer.log_every == 0
-        ):  # before its checkpoint, or a kill could lose it
+        if step.last or step.number % trainer.log_every == 0:  # before its checkpoint, or a kill could lose it
             record.metrics(step, trainer)
         if passed(parts.validation.every, before, after):
             evaluate(parts, record)

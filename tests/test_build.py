@@ -58,9 +58,7 @@ def test_the_caller_s_node_is_not_touched():
 
 
 def test_rules_and_constructor_errors_are_one_line():
-    with pytest.raises(
-        LmxError, match=r"optim.schedule.warmup \+ optim.schedule.decay must be at most 1, got"
-    ):
+    with pytest.raises(LmxError, match=r"optim.schedule.warmup \+ optim.schedule.decay must be at most 1, got"):
         build(SCHEDULE | {"decay": 0.95})
     with pytest.raises(LmxError, match="budget must have exactly one key"):
         build(BUDGET | {"seconds": 3})
@@ -96,9 +94,7 @@ def no_effects(tmp_path, monkeypatch):
     assert not effects
     assert not (tmp_path / "canary").exists()
     assert not [
-        name
-        for name in set(sys.modules) - modules
-        if name.partition(".")[0] in ("evil", "this", "antigravity")
+        name for name in set(sys.modules) - modules if name.partition(".")[0] in ("evil", "this", "antigravity")
     ]
 
 

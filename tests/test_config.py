@@ -148,11 +148,7 @@ MISTAKES = {
 @pytest.mark.parametrize("typed", MISTAKES)
 def test_mistake(load, typed):
     overrides = (
-        [typed]
-        if typed.startswith("seed ")
-        else typed.split(" ")
-        if " " in typed and "{" not in typed
-        else [typed]
+        [typed] if typed.startswith("seed ") else typed.split(" ") if " " in typed and "{" not in typed else [typed]
     )
     with pytest.raises(LmxError) as caught:
         load(overrides)
@@ -270,8 +266,7 @@ def test_yaml_key_without_parameter(tmp_path):
 @example(text="data.path=\x00")
 @example(text="seed=0x10")
 @given(
-    text=st.text(max_size=30)
-    | st.from_regex(r"(objective|optim|data)[./=][a-z_]{0,6}=[-\[\]{}(),'\"a-z0-9.:]{0,12}")
+    text=st.text(max_size=30) | st.from_regex(r"(objective|optim|data)[./=][a-z_]{0,6}=[-\[\]{}(),'\"a-z0-9.:]{0,12}")
 )
 def test_whatever_is_typed_is_a_setting_or_one_line(load, text):
     try:

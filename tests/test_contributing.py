@@ -23,13 +23,9 @@ def test_the_example_is_right(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     objective = module.Prefix(length=4, width=8, vocabulary_size=16, tied=False, longest=0.5, z_loss=0.0)
-    sample = Sample(
-        tokens=np.arange(5, 10), segment=np.zeros(5, dtype=np.int64), documents=np.zeros(1, dtype=np.int64)
-    )
+    sample = Sample(tokens=np.arange(5, 10), segment=np.zeros(5, dtype=np.int64), documents=np.zeros(1, dtype=np.int64))
     rows = dict(re.findall(r"^    (tokens|targets|order) +([\d. ]+)$", module.__doc__, re.MULTILINE))
-    shown = {
-        name: [IGNORE if cell == "." else int(cell) for cell in row.split()] for name, row in rows.items()
-    }
+    shown = {name: [IGNORE if cell == "." else int(cell) for cell in row.split()] for name, row in rows.items()}
     posed = objective.pose(sample, 0.5)
     assert {name: posed[name].tolist() for name in shown} == shown
     assert set(shown) == {"tokens", "targets", "order"}

@@ -64,8 +64,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield from (
-                f"{node.module}.{alias.name}" if node.module == "lmx" else str(node.module)
-                for alias in node.names
+                f"{node.module}.{alias.name}" if node.module == "lmx" else str(node.module) for alias in node.names
             )
 
 
@@ -87,8 +86,7 @@ def test_imports_go_downward(module):
 def test_no_cycles():
     """Also within a part."""
     graph = {
-        module: {name if name in MODULES else name.rpartition(".")[0] for name in imports(parse(module))}
-        & set(MODULES)
+        module: {name if name in MODULES else name.rpartition(".")[0] for name in imports(parse(module))} & set(MODULES)
         for module in MODULES
     }
     done: set[str] = set()
@@ -100,11 +98,7 @@ def test_no_cycles():
 @pytest.mark.parametrize("module", [name for name in MODULES if part(name) != "cli"])
 def test_imports_stand_at_the_top(module):
     tree = parse(module)
-    inner = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom) and node not in tree.body
-    ]
+    inner = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and node not in tree.body]
     late = {(module, name) for node in inner for name in imports(node)}
     assert late <= LATE, "function-level imports only in lmx/cli"
     assert "TYPE_CHECKING" not in MODULES[module].read_text(encoding="utf-8")
@@ -127,14 +121,10 @@ def test_no_way_to_run_what_is_read(module):
                 "os.popen",
                 "instantiate",
             }, called
-            assert not called.endswith(
-                (".instantiate", "torch.load", "torch.save", "hydra.main", "yaml.load")
-            ), called
+            assert not called.endswith((".instantiate", "torch.load", "torch.save", "hydra.main", "yaml.load")), called
             assert not any(word.arg == "shell" for word in node.keywords), called
             pickled = [
-                word
-                for word in node.keywords
-                if word.arg in ("allow_pickle", "weights_only", "trust_remote_code")
+                word for word in node.keywords if word.arg in ("allow_pickle", "weights_only", "trust_remote_code")
             ]
             safe = {"allow_pickle": False, "weights_only": True, "trust_remote_code": False}
             assert all(ast.unparse(word.value) == str(safe[str(word.arg)]) for word in pickled), called
@@ -145,9 +135,7 @@ def test_no_way_to_run_what_is_read(module):
 
 def test_only_build_imports_by_name():
     """`importlib.import_module` takes a name from a config: in one place, behind the allow-list."""
-    assert [name for name in MODULES if "import_module" in MODULES[name].read_text(encoding="utf-8")] == [
-        "lmx.build"
-    ]
+    assert [name for name in MODULES if "import_module" in MODULES[name].read_text(encoding="utf-8")] == ["lmx.build"]
 
 
 def test_paper_leg_without_torch():

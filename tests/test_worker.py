@@ -30,8 +30,8 @@ def server(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def source(server, folder) -> Run:
-    """40 steps, decay from step 28; the checkpoints of the last 8 are there."""
-    run = tiny.new(folder, "trainer.keep=8")
+    """40 steps, decay from step 28, and every checkpoint: those of each fifth step, and of step 28."""
+    run = tiny.new(folder, "trainer.keep=9")
     assert server.work(run) == 0
     return run
 
@@ -58,9 +58,7 @@ def test_init_from_takes_the_weights_alone(server, folder, source, step):
     run = tiny.new(folder, f"init_from={place}", *more)
     assert server.work(run) == 0, log(run)
     expected = weights(source, step)
-    assert all(
-        torch.allclose(value, expected[key], atol=1e-9) for key, value in weights(run).items() if value.ndim
-    )
+    assert all(torch.allclose(value, expected[key], atol=1e-9) for key, value in weights(run).items() if value.ndim)
     assert first(run)["step"] == 1
     assert first(run)["tokens"] == 256
     assert f"weights of {source.name} at step {step or tiny.STEPS}" in log(run)
@@ -112,7 +110,7 @@ def test_a_branch_goes_on_with_everything(server, source):
 
 def test_a_branch_is_what_continuing_by_hand_gives(server, folder, source):
     """A checkpoint of the source put into a run of the new budget and resumed: the same bits."""
-    run, by_hand = branch(source, 10, 20), tiny.new(folder, "trainer.keep=8", "budget.steps=20")
+    run, by_hand = branch(source, 10, 20), tiny.new(folder, "trainer.keep=9", "budget.steps=20")
     there = source.path / "checkpoints/step-00000010"
     target = by_hand.path / "checkpoints" / there.name
     target.mkdir()
@@ -121,7 +119,6 @@ def test_a_branch_is_what_continuing_by_hand_gives(server, folder, source):
     for each in (run, by_hand):
         assert server.work(each) == 0, log(each)
     a, b = left(run, 20), left(by_hand, 20)
-    assert (a["state"].pop("branching_step"), b["state"].pop("branching_step")) == (None, 10)  # who has it
     assert tiny.differences(a, b) == []
 
 

@@ -65,9 +65,7 @@ def test_source_says_what_python_says(name):
     knobs = Constructors().target(name).knobs
     assert list(knobs) == list(parameters)
     for parameter in parameters.values():
-        assert parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD), (
-            "no *args, no **kwargs"
-        )
+        assert parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD), "no *args, no **kwargs"
         assert knobs[parameter.name].keyword == (parameter.kind is parameter.KEYWORD_ONLY)
 
 

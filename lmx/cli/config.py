@@ -22,8 +22,4 @@ def config(
     from lmx.config import load
 
     composed = load(overrides or [])
-    print(
-        json.dumps(OmegaConf.to_container(composed), indent=2)
-        if as_json
-        else OmegaConf.to_yaml(composed).rstrip()
-    )
+    print(json.dumps(OmegaConf.to_container(composed), indent=2) if as_json else OmegaConf.to_yaml(composed).rstrip())

@@ -7,9 +7,7 @@ import typer
 
 
 def doctor(
-    folder: Annotated[
-        str | None, typer.Argument(help="Where runs will be; default $LMX_RUNS or ./runs.")
-    ] = None,
+    folder: Annotated[str | None, typer.Argument(help="Where runs will be; default $LMX_RUNS or ./runs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
     """Check this machine. Versions, processor, W&B and the file system of runs; exit code 1 when a guarantee is missing."""

@@ -72,9 +72,7 @@ def supervise(run: Run) -> int:
     if run.status().get("state") == "done":
         console.print(Text(f"{run.name} is done; nothing is left to train."))
         return 0
-    run.set_status(
-        state="queued", pid=None, phase="starting", phase_progress=None, reason=None, exit_code=None
-    )
+    run.set_status(state="queued", pid=None, phase="starting", phase_progress=None, reason=None, exit_code=None)
     processes = build(config["launcher"]).start(run)
     tracker = build(config["track"]).start(run)
     progress = follow(run, processes.running, console, processes.stopping)
@@ -97,11 +95,7 @@ def tracked(run: Run, tracker: subprocess.Popen) -> str:
     facts = run.read_json("wandb.json")
     if tracker.returncode or not facts.get("complete"):
         return f"W&B: not recorded, see {run.path}/wandb.log. The run itself is complete; send it with: lmx sync {run.name}"
-    return (
-        f"W&B: {facts['url']}"
-        if facts["mode"] == "online"
-        else f"W&B: offline. Send it with: lmx sync {run.name}"
-    )
+    return f"W&B: {facts['url']}" if facts["mode"] == "online" else f"W&B: offline. Send it with: lmx sync {run.name}"
 
 
 def preview(what: str, overrides: Sequence[str], text: str | None = None) -> dict[str, Any]:
@@ -117,9 +111,7 @@ def preview(what: str, overrides: Sequence[str], text: str | None = None) -> dic
             done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         error = LmxError(
-            done.stderr.strip().splitlines()[-1].removeprefix("lmx: ")
-            if done.stderr
-            else "the preview failed."
+            done.stderr.strip().splitlines()[-1].removeprefix("lmx: ") if done.stderr else "the preview failed."
         )
         error.exit_code = done.returncode
         raise error

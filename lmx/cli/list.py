@@ -27,21 +27,14 @@ def list_choices(
         raise LmxError(f"group must be one of {', '.join(known)}, got '{group}'.{nearest(group, known)}")
     if as_json:
         told = [{"group": name, "default": chosen.get(name), "choices": choices(name)} for name in known]
-        print(
-            json.dumps(
-                told if group is None else next(item for item in told if item["group"] == group), indent=2
-            )
-        )
+        print(json.dumps(told if group is None else next(item for item in told if item["group"] == group), indent=2))
     elif group is None:
         show(
             ["group", "default", "choices"],
             ([name, chosen.get(name, ""), " ".join(choices(name))] for name in known),
         )
     else:
-        rows = (
-            [name, "default" if chosen.get(group) == name else "", about]
-            for name, about in choices(group).items()
-        )
+        rows = ([name, "default" if chosen.get(group) == name else "", about] for name, about in choices(group).items())
         show([group, "", ""], rows)
 
 

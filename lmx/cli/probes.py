@@ -58,9 +58,7 @@ def machine() -> list[dict[str, Any]]:
         ),
         finding("device", facts["gpu"] or facts["device"], True),
         finding("cores, threads", f"{os.cpu_count()}, {facts['threads']}"),
-        finding(
-            "bf16", f"{'used' if facts['bf16'] else 'not used'} ({', '.join(units) or facts['capability']})"
-        ),
+        finding("bf16", f"{'used' if facts['bf16'] else 'not used'} ({', '.join(units) or facts['capability']})"),
         finding("matrix products", f"{facts['peak'] / 1e12:.2f} TFLOP/s"),
         finding(
             "torch.compile",
@@ -119,9 +117,7 @@ def lock_probe(place: Path) -> tuple[str, bool]:
     code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     with (place / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        second = subprocess.run(
-            [sys.executable, "-c", code, str(place / "lock")], capture_output=True, check=False
-        )
+        second = subprocess.run([sys.executable, "-c", code, str(place / "lock")], capture_output=True, check=False)
     return ("one writer at a time", True) if second.returncode else ("a second writer is not kept out", False)
 
 

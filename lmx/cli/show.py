@@ -12,9 +12,7 @@ SHOWN = 40  # positions of the attention picture
 
 def show(
     overrides: Overrides = None,
-    text: Annotated[
-        str | None, typer.Option(help="Your own text instead of the corpus's first sample.")
-    ] = None,
+    text: Annotated[str | None, typer.Option(help="Your own text instead of the corpus's first sample.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a picture.")] = False,
 ) -> None:
     """Show one example, as the model sees it. What it reads, what it is asked where, and who may attend to whom.
@@ -96,6 +94,4 @@ def picture(visible: list[list[int]]) -> str:
         rows.append([0] * len(rows[0]))
     blocks = {(1, 1): "█", (1, 0): "▀", (0, 1): "▄", (0, 0): "·"}
     pairs = zip(rows[::2], rows[1::2], strict=True)
-    return "\n".join(
-        "".join(blocks[pair] for pair in zip(upper, lower, strict=True)) for upper, lower in pairs
-    )
+    return "\n".join("".join(blocks[pair] for pair in zip(upper, lower, strict=True)) for upper, lower in pairs)

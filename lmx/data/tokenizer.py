@@ -96,9 +96,7 @@ class Pretrained:
         if place.is_file():
             return place
         if self.path.endswith(".json") or not HUB_NAME.fullmatch(self.path):
-            raise LmxError(
-                f"tokenizer.path must be an existing tokenizer.json or a name on the hub, got {self.path}."
-            )
+            raise LmxError(f"tokenizer.path must be an existing tokenizer.json or a name on the hub, got {self.path}.")
         return None
 
     @property

@@ -81,8 +81,8 @@ class Vocabulary:
         self.sentinels = np.array([known[sentinel(number)] for number in range(count)], dtype=np.int64)
 
         added = tokenizer.get_added_tokens_decoder()
-        pieces = [tokenizer.id_to_token(number) for number in range(size)]
-        self.special = np.array([piece is None for piece in pieces])
+        pieces = [tokenizer.id_to_token(number) or "" for number in range(size)]
+        self.special = np.array([piece == "" for piece in pieces])
         self.special[
             [
                 *self.ids.values(),
@@ -94,17 +94,14 @@ class Vocabulary:
 
         self.texts = [b""] * size  # the bytes that each ordinary piece stands for
         self.starts_word = np.zeros(size, dtype=bool)
-        byte_level = (
-            b'"ByteLevel"' in tokenizer.decoder.__getstate__() if tokenizer.decoder is not None else False
-        )
+        byte_level = b'"ByteLevel"' in tokenizer.decoder.__getstate__() if tokenizer.decoder is not None else False
         model = tokenizer.model
         continues = model.continuing_subword_prefix if isinstance(model, models.WordPiece) else None
         for number in self.ordinary.tolist():
-            text = as_bytes(pieces[number], byte_level and number not in added, continues)
+            piece = pieces[number] or ""
+            text = as_bytes(piece, byte_level and number not in added, continues)
             self.texts[number] = text
-            self.starts_word[number] = (
-                not pieces[number].startswith(continues) if continues else starts_word(text)
-            )
+            self.starts_word[number] = not piece.startswith(continues) if continues else starts_word(text)
         self.byte_lengths = np.array([len(text) for text in self.texts], dtype=np.int64)
         self.ends_sentence = np.array([ends_sentence(text) for text in self.texts])
         self.fingerprint = sha256(tokenizer.to_str().encode() + str(size).encode()).hexdigest()
@@ -150,9 +147,7 @@ def read(path: Path) -> Tokenizer:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library's panics are no Exceptions
-        raise LmxError(
-            f"tokenizer.path must be a tokenizer.json, got {path} ({first_line(error)})."
-        ) from None
+        raise LmxError(f"tokenizer.path must be a tokenizer.json, got {path} ({first_line(error)}).") from None
     return as_text(tokenizer)
 
 

@@ -17,7 +17,15 @@ PROMPT_TOKENS = 8
 
 @torch.no_grad()
 def samples(
-    learner: Learner, corpus: Corpus, device: torch.device, precision: str, *, number: int, tokens: int, length: int, seed: int
+    learner: Learner,
+    corpus: Corpus,
+    device: torch.device,
+    precision: str,
+    *,
+    number: int,
+    tokens: int,
+    length: int,
+    seed: int,
 ) -> list[dict[str, str]]:
     """`number` continuations of the first words of validation documents, each of `tokens` tokens."""
     objective, vocabulary = learner.objective, corpus.vocabulary
@@ -34,7 +42,8 @@ def samples(
         text = np.concatenate([text, following.numpy()], axis=1)
     learner.train()
     return [
-        {"prompt": vocabulary.decode(row[:PROMPT_TOKENS]), "text": vocabulary.decode(row[PROMPT_TOKENS:])} for row in text
+        {"prompt": vocabulary.decode(row[:PROMPT_TOKENS]), "text": vocabulary.decode(row[PROMPT_TOKENS:])}
+        for row in text
     ]
 
 

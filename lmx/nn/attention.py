@@ -22,7 +22,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from lmx.batch import PADDING, Batch, Pattern, visible
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
-fused_flex = torch.compile(flex_attention)  # without compilation it would hold all the scores; nothing is compiled before a call
+fused_flex = torch.compile(flex_attention)  # uncompiled, it would hold all the scores; compiled at the first call
 UNCOUNTED: ContextVar[list[int] | None] = ContextVar("uncounted", default=None)
 EXPLICIT_UP_TO = 512  # positions; beyond, the L x L scores cost more than the fused kernel's backward
 

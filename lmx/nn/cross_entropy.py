@@ -50,7 +50,9 @@ class LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, slopes: Slopes, z_weight: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx, hidden: Tensor, weight: Tensor, targets: Tensor, slopes: Slopes, z_weight: float
+    ) -> tuple[Tensor, Tensor]:
         learn = any(ctx.needs_input_grad[:2])
         nats, z = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
         by_hidden, by_weight = torch.empty_like(hidden), torch.zeros_like(weight) if learn else weight

@@ -28,9 +28,7 @@ class CLM(Prediction):
     measures_text = True
     generates = True
 
-    def __init__(
-        self, *, length: int, width: int, vocabulary_size: int, tied: bool, z_loss: Annotated[float, Ge(0)]
-    ):
+    def __init__(self, *, length: int, width: int, vocabulary_size: int, tied: bool, z_loss: Annotated[float, Ge(0)]):
         super().__init__(width=width, vocabulary_size=vocabulary_size, tied=tied, z_loss=z_loss)
         self.length = length
 

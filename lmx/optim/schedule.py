@@ -14,7 +14,9 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 
 
 class Schedule(ABC):
-    stable_until = 0.0  # the share of the budget up to which the rate, once warm, stays at its peak: a run can be branched there
+    stable_until = (
+        0.0  # the share of the budget up to which the rate, once warm, stays at its peak: a run can be branched there
+    )
 
     def __init__(self, *, warmup: Share):
         self.warmup = warmup

@@ -67,9 +67,7 @@ class Module:
                 case ast.ClassDef():
                     self.classes[node.name] = node
                 case ast.ImportFrom(module=str(module)):
-                    self.imports |= {
-                        alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names
-                    }
+                    self.imports |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
                 case ast.Import():
                     for alias in node.names:
                         whole = alias.name if alias.asname else alias.name.partition(".")[0]
@@ -80,9 +78,7 @@ class Module:
                 ):
                     self.aliases[name] = value
                 case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
-                    self.aliases |= {
-                        ast.unparse(name): value for name, value in zip(names, values, strict=False)
-                    }
+                    self.aliases |= {ast.unparse(name): value for name, value in zip(names, values, strict=False)}
 
 
 class Constructors:
@@ -155,9 +151,7 @@ class Constructors:
     def parameters(self, module: str, args: ast.arguments) -> dict[str, Knob]:
         handed = (args.posonlyargs + args.args)[1:]  # without self
         first = len(handed) - len(args.defaults)
-        knobs = {
-            arg.arg: self.knob(module, arg.annotation, False, i >= first) for i, arg in enumerate(handed)
-        }
+        knobs = {arg.arg: self.knob(module, arg.annotation, False, i >= first) for i, arg in enumerate(handed)}
         for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
             knobs[arg.arg] = self.knob(module, arg.annotation, True, default is not None)
         return knobs
@@ -241,6 +235,4 @@ def rules_of(node: ast.ClassDef) -> dict[str, str] | None:
 
 
 def is_dataclass(node: ast.ClassDef) -> bool:
-    return any(
-        ast.unparse(decorator).partition("(")[0].endswith("dataclass") for decorator in node.decorator_list
-    )
+    return any(ast.unparse(decorator).partition("(")[0].endswith("dataclass") for decorator in node.decorator_list)

@@ -79,9 +79,7 @@ def slots(config: dict[str, Any], constructors: Constructors) -> Iterator[Slot]:
     yield from within("", config, {key: ROOT.get(key, NODE) for key in config}, constructors)
 
 
-def within(
-    name: str, node: dict[str, Any], forms: Mapping[str, Any], constructors: Constructors
-) -> Iterator[Slot]:
+def within(name: str, node: dict[str, Any], forms: Mapping[str, Any], constructors: Constructors) -> Iterator[Slot]:
     for key in [key for key in node if not str(key).startswith("_")]:
         full = f"{name}.{key}" if name else key
         if key not in forms:

@@ -174,19 +174,13 @@ def options(form: Any) -> list[str]:
         each = [f"each {words(inner[0])}"] if inner else []
         return [", ".join([" ".join(["a list in [ ]", *extra]), *each])]
     if origin in (dict, Mapping):
-        return [
-            "a group of keys" if any(isinstance(mark, Part) for mark in marks) else "a mapping, as in {a: 1}"
-        ]
+        return ["a group of keys" if any(isinstance(mark, Part) for mark in marks) else "a mapping, as in {a: 1}"]
     return [" ".join([WORDS.get(base, "any value"), *ranges])]
 
 
 def show(value: Any) -> str:
     """A value as a message repeats it."""
-    text = (
-        {None: "null", True: "true", False: "false"}.get(value)
-        if value is None or isinstance(value, bool)
-        else None
-    )
+    text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
     try:
         text = text or (repr(value) if not isinstance(value, str) else f"'{value}'")
     except ValueError:  # an integer beyond sys.get_int_max_str_digits()

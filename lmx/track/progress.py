@@ -45,9 +45,7 @@ class Progress:
 
     def new(self, file: Tail) -> list[dict[str, Any]]:
         """A file that a resume has cut back comes as a whole again: only what was done since is new."""
-        lines = [
-            line for line in file.new() if (file.path.name, line["step"], line["seconds"]) not in self.seen
-        ]
+        lines = [line for line in file.new() if (file.path.name, line["step"], line["seconds"]) not in self.seen]
         self.seen |= {(file.path.name, line["step"], line["seconds"]) for line in lines}
         return lines
 
@@ -62,9 +60,7 @@ class Progress:
 
     def step(self, number: int | None = None) -> str:
         total = self.status.get("total_steps")
-        return f"step {self.metrics.get('step', 0) if number is None else number}" + (
-            f"/{total:.0f}" if total else ""
-        )
+        return f"step {self.metrics.get('step', 0) if number is None else number}" + (f"/{total:.0f}" if total else "")
 
     def phase(self) -> str:
         if self.stopping():
@@ -97,18 +93,14 @@ def figures(progress: Progress) -> RenderableType:
     if line := progress.metrics:
         table.add_row("loss", number(line["loss"]), Text(curve(list(progress.losses.values())), "green"))
     if progress.validation:
-        table.add_row(
-            "validation", number(progress.validation["loss"]), Text(quality(progress.validation), "dim")
-        )
+        table.add_row("validation", number(progress.validation["loss"]), Text(quality(progress.validation), "dim"))
     for name, parts in (("speed", speed(line)), ("spent", spent(line))) if line else ():
         value, _, unit = parts[0].rpartition(" ")
         table.add_row(name, value, Text(" · ".join([unit, *parts[1:]]), "dim"))
     return table
 
 
-def follow(
-    run: Run, running: Callable[[], bool], console: Console, stopping: Callable[[], bool] = never
-) -> Progress:
+def follow(run: Run, running: Callable[[], bool], console: Console, stopping: Callable[[], bool] = never) -> Progress:
     """Show a run until `running` says it ended: a live panel in a terminal, otherwise one line for each thing that happens."""
     progress = Progress(run, stopping)
     if console.is_terminal:

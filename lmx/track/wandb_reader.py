@@ -39,9 +39,7 @@ def send(run: Run, *, follow: bool, only_online: bool = False) -> dict[str, Any]
             # the reader of a run that was resumed waits for the one before
             fcntl.flock(lock, fcntl.LOCK_EX if follow else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LmxError(
-                f"{run.name} is being sent to W&B by another process. Wait for it, or end it."
-            ) from None
+            raise LmxError(f"{run.name} is being sent to W&B by another process. Wait for it, or end it.") from None
         for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
             os.environ[name] = str(folder)  # nothing outside the run directory
         os.environ["WANDB_SILENT"] = "true"
@@ -126,9 +124,7 @@ def replay(run: Run, client: Any, follow: bool) -> None:
         client.log({"samples": wandb.Table(columns=["step", "prompt", "text"], data=data)}, step=step)
     status = run.status()
     client.summary.update(last | {"state": status.get("state"), "reason": status.get("reason")})
-    client.finish(
-        exit_code=0 if status.get("state") in ("done", "running") else status.get("exit_code") or KILLED
-    )
+    client.finish(exit_code=0 if status.get("state") in ("done", "running") else status.get("exit_code") or KILLED)
 
 
 def rows(run: Run, follow: bool) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -156,9 +152,7 @@ def train_row(line: dict[str, Any]) -> dict[str, Any]:
     counts = (*METERS, "step", "epoch", "progress", "positions", "targets", "unique_tokens", "skipped")
     ledger = {key: line[key] for key in counts}
     train = {
-        f"train/{key}": value
-        for key, value in line.items()
-        if key.startswith("loss") or key in ("lr", "grad_norm")
+        f"train/{key}": value for key, value in line.items() if key.startswith("loss") or key in ("lr", "grad_norm")
     }
     return ledger | train | {f"speed/{key}": line[key] for key in speeds if line.get(key) is not None}
 

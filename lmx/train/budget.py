@@ -52,12 +52,16 @@ class Budget:
     seconds: Annotated[float, Gt(0)] | None
     steps: Annotated[int, Ge(1)] | None
     frozen_steps: int | None = field(default=None, init=False)  # what `seconds` came to on this machine
-    frozen_at: int | None = field(default=None, init=False)  # the step after which: worth a checkpoint, or a kill would change it
+    frozen_at: int | None = field(
+        default=None, init=False
+    )  # after which step; saved at once, so that no kill changes it
 
     def __post_init__(self) -> None:
         given = [name for name in ("tokens", "flops", "targets", "seconds", "steps") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise LmxError(f"budget must have exactly one key, got {', '.join(given) or 'none'}. Type e.g. budget.steps=1000.")
+            raise LmxError(
+                f"budget must have exactly one key, got {', '.join(given) or 'none'}. Type e.g. budget.steps=1000."
+            )
         self.currency: str = given[0]
         self.amount: float = getattr(self, given[0])
 

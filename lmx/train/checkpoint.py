@@ -75,15 +75,11 @@ def save(
     cannot be written; the checkpoints that were there stay, and nothing half-written.
     """
     if keep < 2:
-        raise ValueError(
-            f"keep must be at least 2, so that a damaged checkpoint has a predecessor, got {keep}"
-        )
+        raise ValueError(f"keep must be at least 2, so that a damaged checkpoint has a predecessor, got {keep}")
     files = {stem + SUFFIX: dict(values) for stem, values in tensors.items() if STEM.fullmatch(stem)}
     if len(files) != len(tensors):
         raise ValueError(f"file stems must be lower-case names, got {list(tensors)}")
-    tensor_file.check_unshared(
-        {f"{file}:{name}": value for file in files for name, value in files[file].items()}
-    )
+    tensor_file.check_unshared({f"{file}:{name}": value for file in files for name, value in files[file].items()})
     body = {"format": FORMAT, "step": step, "state": dict(state), "repro": dict(repro)}
     need = len(encode(body)) + ENTRY * len(files) + sum(map(tensor_file.size, files.values()))
     target = at(folder, step)
@@ -210,9 +206,7 @@ def load(folder: Path, step: int | None = None) -> Loaded | None:
     if not there:
         return None
     if step is not None and step not in there:
-        raise CheckpointError(
-            f"the step must be one of {', '.join(map(str, there))} in {folder}, got {step}."
-        )
+        raise CheckpointError(f"the step must be one of {', '.join(map(str, there))} in {folder}, got {step}.")
     damaged: list[str] = []
     for number in reversed(there) if step is None else [step]:
         try:

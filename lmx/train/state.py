@@ -38,9 +38,7 @@ def restore(run: Run, config: Mapping[str, Any], trainer: Trainer, fingerprint: 
         resume(trainer, own, fingerprint)
         exact = own.repro == repro(trainer)
         if not exact:
-            record.note(
-                f"resumed under other conditions, so not bit for bit: {differences(own.repro, repro(trainer))}"
-            )
+            record.note(f"resumed under other conditions, so not bit for bit: {differences(own.repro, repro(trainer))}")
         record.status(exact=exact)
     elif config["init_from"]:
         begin(config, trainer, fingerprint, record)
@@ -72,9 +70,7 @@ def begin(config: Mapping[str, Any], trainer: Trainer, fingerprint: str, record:
         return
     own = trainer.learner.state_dict()
     fitting = {
-        key: value
-        for key, value in loaded.tensors["model"].items()
-        if key in own and own[key].shape == value.shape
+        key: value for key, value in loaded.tensors["model"].items() if key in own and own[key].shape == value.shape
     }
     if "model.embedding.weight" not in fitting or len([key for key in fitting if ".blocks." in key]) == 0:
         raise LmxError(
@@ -82,9 +78,7 @@ def begin(config: Mapping[str, Any], trainer: Trainer, fingerprint: str, record:
         )
     same_vocabulary(loaded, fingerprint, name)
     trainer.learner.load_state_dict(fitting, strict=False)
-    record.note(
-        f"weights of {name} at step {loaded.step}: {len(fitting)} of {len(own)} tensors; the others start anew"
-    )
+    record.note(f"weights of {name} at step {loaded.step}: {len(fitting)} of {len(own)} tensors; the others start anew")
 
 
 def place(name: str) -> tuple[str, int | None]:
@@ -116,9 +110,7 @@ def stable(config: Mapping[str, Any], loaded: checkpoint.Loaded, name: str) -> N
     """A branch must leave before the old run's rate began to fall, or the decay would happen twice."""
     decay = config["optim"]["schedule"].get("decay")
     if decay is None:
-        raise LmxError(
-            f"--branch must leave a run with optim/schedule=wsd, got {name}: its rate falls from the start."
-        )
+        raise LmxError(f"--branch must leave a run with optim/schedule=wsd, got {name}: its rate falls from the start.")
     if loaded.state["progress"] > 1 - decay:
         raise LmxError(
             f"--branch must leave {name} before its decay at {1 - decay:.0%} of the budget, got step {loaded.step} at "

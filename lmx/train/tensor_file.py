@@ -6,6 +6,7 @@ that the files are plain safetensors.
 """
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,25 +111,17 @@ def read_header(data: bytes) -> dict[str, object]:
         if not isinstance(entry, dict) or entry.get("dtype") not in CODES.values():
             raise ValueError(f"tensor {name!r} has no dtype that lmx writes")
         shape = entry.get("shape")
-        if (
-            not isinstance(shape, list)
-            or not all(type(n) is int and 0 <= n < 1 << 31 for n in shape)
-            or len(shape) > 8
-        ):
+        if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 31 for n in shape) or len(shape) > 8:
             raise ValueError(f"tensor {name!r} has no shape")
     return entries
 
 
 def check_unshared(tensors: Mapping[str, Tensor]) -> None:
     """Raises ValueError when two tensors overlap in memory: tied weights would come back untied."""
-    rows = sorted(
-        (str(tensor.device), *span(tensor), name) for name, tensor in tensors.items() if tensor.numel()
-    )
-    for (device, _, end, name), (other_device, begin, _, other) in zip(rows, rows[1:], strict=False):
+    rows = sorted((str(tensor.device), *span(tensor), name) for name, tensor in tensors.items() if tensor.numel())
+    for (device, _, end, name), (other_device, begin, _, other) in itertools.pairwise(rows):
         if device == other_device and begin < end:
-            raise ValueError(
-                f"{name} and {other} share memory: save one of them, and tie them again after loading"
-            )
+            raise ValueError(f"{name} and {other} share memory: save one of them, and tie them again after loading")
 
 
 def span(tensor: Tensor) -> tuple[int, int]:

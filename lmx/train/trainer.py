@@ -71,7 +71,12 @@ class Trainer:
         self.learner, self.optimizer, self.budget, self.flops, self.loader = learner, optimizer, budget, flops, loader
         self.device, self.seed, self.precision, self.clip = device, seed, precision, clip
         self.batch_tokens, self.micro_batch, self.compile = batch_tokens, micro_batch, compile
-        self.skip_limit, self.log_every, self.checkpoint_every, self.keep = skip_limit, log_every, checkpoint_every, keep
+        self.skip_limit, self.log_every, self.checkpoint_every, self.keep = (
+            skip_limit,
+            log_every,
+            checkpoint_every,
+            keep,
+        )
         self.ledger, self.skipped_in_a_row = Ledger(), 0
         self.branching_step: int | None = None  # the last step of the stable phase: its checkpoint is kept
         self.compiled = self.repays_compiling() if compile == "auto" else compile
@@ -88,7 +93,10 @@ class Trainer:
         return seconds > COMPILING_REPAYS
 
     def warm_up(self) -> None:
-        """Compile what declares that it `compiles`, and let the first step's cost of starting fall before the clock runs. Weights stay as they are."""
+        """Compile what declares that it `compiles`, and let the cost of starting fall before the clock runs.
+
+        Weights stay as they are.
+        """
         if self.compiled:
             for module in self.learner.modules():
                 if getattr(module, "compiles", False):
@@ -188,8 +196,9 @@ class Trainer:
         term = f"term {', '.join(bad)}" if bad else f"the gradient (norm {norm})"
         last = micros[-1].first + micros[-1].samples - 1
         raise NonFinite(
-            f"step {self.ledger.step + 1}: {term} is not finite, {self.skipped_in_a_row} steps in a row (samples {micros[0].first}"
-            f"-{last}); weights were left as they were before. Try a lower optim.lr or trainer.precision=fp32."
+            f"step {self.ledger.step + 1}: {term} is not finite, {self.skipped_in_a_row} steps in a row "
+            f"(samples {micros[0].first}-{last}); weights were left as they were before. "
+            "Try a lower optim.lr or trainer.precision=fp32."
         )
 
     def account(self, cost: Cost, step: Step) -> None:

@@ -110,7 +110,9 @@ def test_watch_a_run_that_has_ended(done):
 
 @pytest.mark.parametrize(("objective", "name"), [("clm", "CLM"), ("mlm", "MLM")])
 def test_show(tmp_path, objective, name):
-    example = read(tmp_path, "show", f"objective={objective}", *TINY, "length=32", "--text", "The state of the union is strong.")
+    example = read(
+        tmp_path, "show", f"objective={objective}", *TINY, "length=32", "--text", "The state of the union is strong."
+    )
     assert example["objective"] == name
     (row,) = example["rows"]
     size = len(row["tokens"])

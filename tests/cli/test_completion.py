@@ -81,9 +81,7 @@ def test_keys_of_the_chosen_composition(command):
 
 @pytest.mark.parametrize(("shell", "separator"), [("zsh", '"'), ("fish", "\n")])
 def test_shells_that_keep_words_whole(command, shell, separator):
-    environment = (
-        os.environ | SHELL | {"_LMX_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    )
+    environment = os.environ | SHELL | {"_LMX_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     for line, some in {
         "objective=m": {"objective=mlm", "objective=modernbert"},
         "objective=mlm objective.sel": {"objective.select=ngram"},

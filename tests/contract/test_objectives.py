@@ -17,7 +17,15 @@ from tests.conftest import sample, texts
 
 OBJECTIVES = sorted(config.choices("objective"))
 LENGTH = 32
-SMALL = ["model=nano", "model.width=32", "model.heads=2", "model.kv_heads=1", "model.mlp=48", "model.depth=2", f"length={LENGTH}"]
+SMALL = [
+    "model=nano",
+    "model.width=32",
+    "model.heads=2",
+    "model.kv_heads=1",
+    "model.mlp=48",
+    "model.depth=2",
+    f"length={LENGTH}",
+]
 
 
 @pytest.fixture(params=OBJECTIVES)
@@ -42,14 +50,17 @@ def samples(objective: Objective, vocabulary, count=4):
 
 
 def equal(a, b):
-    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("tokens", "targets", "position", "document", "order"))
+    return all(
+        torch.equal(getattr(a, name), getattr(b, name))
+        for name in ("tokens", "targets", "position", "document", "order")
+    )
 
 
 def test_collate_is_pure(learner, vocabulary):
     given = samples(learner.objective, vocabulary)
     before = [item.tokens.copy() for item in given]
     first = learner.objective.collate(given, keys())
-    torch.manual_seed(1), np.random.seed(1)  # noqa: NPY002 the point is that global state does not matter
+    torch.manual_seed(1), np.random.seed(1)
     assert equal(first, learner.objective.collate(given, keys()))
     assert all((old == item.tokens).all() for old, item in zip(before, given, strict=True))
 
@@ -113,7 +124,10 @@ def test_packed_documents_do_not_see_each_other(learner, vocabulary):
     inside = batches[0].document[0] == 1
     assert torch.equal(batches[0].targets[0][inside], batches[1].targets[0][inside])
     with torch.no_grad():
-        a, b = (learner.model(replace(batch, tokens=torch.where(inside, batches[0].tokens, batch.tokens))) for batch in batches)
+        a, b = (
+            learner.model(replace(batch, tokens=torch.where(inside, batches[0].tokens, batch.tokens)))
+            for batch in batches
+        )
     assert (a[0][inside] - b[0][inside]).abs().max() == 0.0
     assert (a[0][~inside] - b[0][~inside]).abs().max() > 0
 

@@ -152,9 +152,7 @@ def test_paths(tmp_path):
     assert "must be a file, folder or glob that exists" in message(
         text(tmp_path / "missing.txt"), tmp_path / "missing.txt"
     )
-    assert "must be a file, folder or glob that exists" in message(
-        text(tmp_path / "*.txt"), tmp_path / "*.txt"
-    )
+    assert "must be a file, folder or glob that exists" in message(text(tmp_path / "*.txt"), tmp_path / "*.txt")
     (tmp_path / "empty").mkdir()
     assert "holds no .txt or .md or .text file" in message(text(tmp_path / "empty"), tmp_path / "empty")
     os.mkfifo(tmp_path / "pipe.txt")

@@ -46,9 +46,7 @@ print(corpus.fingerprint, steps, "training tokenizer" in phases)
 @pytest.fixture
 def folder(tmp_path) -> Path:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.jsonl").write_text(
-        "".join(json.dumps({"text": prose(n, 200)}) + "\n" for n in range(40))
-    )
+    (tmp_path / "data" / "a.jsonl").write_text("".join(json.dumps({"text": prose(n, 200)}) + "\n" for n in range(40)))
     return tmp_path / "data"
 
 
@@ -77,9 +75,7 @@ def test_kills_while_it_is_built(folder, cache, monkeypatch):
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"step {last} of {steps}"
         place = cache / f"kill-{number}"
-        assert all(sound(found) for found in place.glob("[!.]*") if found.is_dir()), (
-            f"half a cache after step {last}"
-        )
+        assert all(sound(found) for found in place.glob("[!.]*") if found.is_dir()), f"half a cache after step {last}"
         assert read(jsonl(folder)).fingerprint == fingerprint
         assert not list(place.glob(".tmp-*")), f"rubbish after step {last}"
 

@@ -13,9 +13,7 @@ from tests.data.conftest import decoded, jsonl, prose, read, text
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.jsonl").write_text(
-        "".join(json.dumps({"text": prose(n)}) + "\n" for n in range(60)) * 2
-    )
+    (tmp_path / "data" / "a.jsonl").write_text("".join(json.dumps({"text": prose(n)}) + "\n" for n in range(60)) * 2)
     return tmp_path / "data"
 
 
@@ -31,9 +29,7 @@ def test_nothing_is_lost_or_added(folder, tokenizer):
             assert tokens[-1] == corpus.vocabulary.eos
             assert (tokens == corpus.vocabulary.eos).sum() == 1
             assert (
-                corpus.vocabulary.byte_lengths[tokens].sum()
-                == size
-                == len(corpus.vocabulary.decode(tokens).encode())
+                corpus.vocabulary.byte_lengths[tokens].sum() == size == len(corpus.vocabulary.decode(tokens).encode())
             )
         assert documents.num_tokens == documents.offsets[-1] == len(documents.tokens)
     assert sorted(found) == sorted([prose(number) for number in range(60)] * 2), "twins are kept, too"
@@ -67,9 +63,7 @@ def test_max_tokens_is_exact(folder, most):
     )
     assert corpus.train.bytes.tolist() == [len(text.encode()) for text in decoded(corpus, "train")]
     assert decoded(corpus, "train")[:-1] == decoded(whole, "train")[: len(corpus.train) - 1]
-    assert decoded(corpus, "validation") == decoded(whole, "validation"), (
-        "comparable however much is trained on"
-    )
+    assert decoded(corpus, "validation") == decoded(whole, "validation"), "comparable however much is trained on"
 
 
 def test_no_document_of_nothing_but_its_end(folder):

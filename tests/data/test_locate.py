@@ -9,7 +9,10 @@ import pytest
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["data=text", "data.path=nowhere.txt"], "data.path must be a file, folder or glob that exists, got nowhere.txt"),
+        (
+            ["data=text", "data.path=nowhere.txt"],
+            "data.path must be a file, folder or glob that exists, got nowhere.txt",
+        ),
         (["data=hub", "data.name=nobody/nothing"], "the Hugging Face hub cannot be reached from here"),
         (["data=jsonl", "data.path=empty"], "holds no"),
     ],

@@ -114,9 +114,7 @@ def check_stream(docs: Documents, lengths, lookahead: int, packing: str, seed: i
     assert (
         len(docs) < 8
         or orders[0]
-        != samples(docs, lengths, lookahead, packing, seed + 1)
-        .read(0, 1)[0]
-        .tokens.tolist()[: len(orders[0])]
+        != samples(docs, lengths, lookahead, packing, seed + 1).read(0, 1)[0].tokens.tolist()[: len(orders[0])]
     )
     check_lookahead(stream, found, lookahead)
     for sample in found:
@@ -193,9 +191,7 @@ def check_bestfit(docs: Documents, length: int, lookahead: int, seed: int) -> No
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    SIZES, st.integers(1, 12), st.integers(0, 3), st.sampled_from(["concat", "docmask"]), st.integers(0, 9)
-)
+@given(SIZES, st.integers(1, 12), st.integers(0, 3), st.sampled_from(["concat", "docmask"]), st.integers(0, 9))
 def test_stream(sizes, length, lookahead, packing, seed):
     check_stream(documents(sizes), length, lookahead, packing, seed)
 
@@ -235,9 +231,7 @@ def test_one_pass(sizes, length, lookahead, packing):
     taken = [sample.tokens[:length] for sample in found[:-1]] + [found[-1].tokens]
     assert np.concatenate(taken).tolist() == docs.tokens.tolist(), "in the order of the corpus"
     assert all(
-        len(sample.tokens) == length + lookahead
-        for sample in found[:-1]
-        if sample.tokens[-1] != docs.tokens[-1]
+        len(sample.tokens) == length + lookahead for sample in found[:-1] if sample.tokens[-1] != docs.tokens[-1]
     )
     for sample in found:
         check_segments(docs, sample, packing)
@@ -257,9 +251,7 @@ def mutate_runs(change):
 def mutate_samples(change):
     def bug(patch):
         original = Samples.cut
-        patch.setattr(
-            Samples, "cut", lambda self, edges: [change(self, sample) for sample in original(self, edges)]
-        )
+        patch.setattr(Samples, "cut", lambda self, edges: [change(self, sample) for sample in original(self, edges)])
 
     return bug
 

@@ -76,9 +76,7 @@ def test_folders_and_globs(tmp_path):
     assert sorted(texts(text(tmp_path))) == ["a.md", "b.txt", "folder.txt/d.txt", "sub/c.txt.gz"]
     assert texts(text(tmp_path / "*.txt")) == ["b.txt"], "a folder that a glob meets is passed over"
     assert texts(text(tmp_path / "**" / "*.txt")) == ["b.txt", "folder.txt/d.txt"]
-    assert texts(text(tmp_path / "notes.pdf")) == ["notes.pdf"], (
-        "a file named outright is read, whatever its name"
-    )
+    assert texts(text(tmp_path / "notes.pdf")) == ["notes.pdf"], "a file named outright is read, whatever its name"
 
 
 @pytest.mark.parametrize(
@@ -110,9 +108,7 @@ def test_named_splits_are_kept(tmp_path):
 
 
 def test_a_file_called_test_can_be_trained_on(tmp_path):
-    (tmp_path / "test.jsonl").write_text(
-        "".join(json.dumps({"text": prose(number)}) + "\n" for number in range(20))
-    )
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps({"text": prose(number)}) + "\n" for number in range(20)))
     assert len(read(jsonl(tmp_path / "test.jsonl")).train) == 18
 
 
@@ -131,9 +127,7 @@ def test_key_follows_content_and_settings(tmp_path):
 def test_max_tokens_reads_no_further(tmp_path, monkeypatch):
     """Held-out files come first and whole; then training files until there is enough."""
     for name in ("train-0", "train-1", "train-2", "valid", "test"):
-        (tmp_path / f"{name}.txt").write_text(
-            "\n\n".join(prose(number + 1000 * len(name)) for number in range(60))
-        )
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(prose(number + 1000 * len(name)) for number in range(60)))
     (tmp_path / "train-2.txt").write_bytes(b"\xff is not reached")
     monkeypatch.setattr(corpora, "READ_ANYWAY", 0)
     corpus = read(text(tmp_path, "paragraph", max_tokens=1000))
@@ -167,15 +161,11 @@ def test_sotu_of_another_text_is_refused(monkeypatch):
 
 
 def hub(config=None) -> Hub:
-    return Hub(
-        name="a/b", split="train", config=config, field="text", validation=0.05, test=0.05, max_tokens=None
-    )
+    return Hub(name="a/b", split="train", config=config, field="text", validation=0.05, test=0.05, max_tokens=None)
 
 
 def test_hub_out_of_reach(monkeypatch):
-    with pytest.raises(
-        DataError, match=r"data\.name=a/b: the Hugging Face hub cannot be reached .* data=sotu"
-    ):
+    with pytest.raises(DataError, match=r"data\.name=a/b: the Hugging Face hub cannot be reached .* data=sotu"):
         read(hub())
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.delenv("HF_DATASETS_OFFLINE")
@@ -206,9 +196,7 @@ def test_hub_rows(monkeypatch):
         raise FileNotFoundError("Dataset 'a/b' doesn't exist\non the Hub")
 
     monkeypatch.setattr(readers, "load", missing)
-    with pytest.raises(
-        DataError, match=r"data\.name=a/b: FileNotFoundError: Dataset 'a/b' doesn't exist on the Hub"
-    ):
+    with pytest.raises(DataError, match=r"data\.name=a/b: FileNotFoundError: Dataset 'a/b' doesn't exist on the Hub"):
         read(hub(config="third"))
 
 

@@ -49,9 +49,7 @@ def test_shares():
         "validation": 1,
         "test": 1,
     }
-    assert (
-        len(split([prose(number) for number in range(50)], ["test"] * 20 + ["train"] * 30)["validation"]) == 3
-    )
+    assert len(split([prose(number) for number in range(50)], ["test"] * 20 + ["train"] * 30)["validation"]) == 3
 
 
 def test_twins_stay_together():
@@ -65,15 +63,11 @@ def test_entangled_are_not_held_out():
     banned = {digest(text) for text in free["validation"] + free["test"]}
     parts = split(texts, entangled=banned)
     assert not {digest(text) for text in parts["validation"] + parts["test"]} & banned
-    assert {name: len(found) for name, found in parts.items()} == {
-        name: len(found) for name, found in free.items()
-    }
+    assert {name: len(found) for name, found in parts.items()} == {name: len(found) for name, found in free.items()}
 
 
 def test_too_few():
-    with pytest.raises(
-        DataError, match=r"at least 3 different documents to be split by document, got 2\. Advice\."
-    ):
+    with pytest.raises(DataError, match=r"at least 3 different documents to be split by document, got 2\. Advice\."):
         split(["a", "b", "b"])
     assert split(["a", "b", "c"], ["train", "validation", "test"])
     with pytest.raises(DataError, match="at least 2 different"):

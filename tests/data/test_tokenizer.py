@@ -28,10 +28,7 @@ OURS = {"bpe": trained(), "bytes": Bytes().train([], 0)}
 
 @pytest.mark.parametrize("name", OURS)
 @settings(deadline=None)
-@given(
-    st.text()
-    | st.sampled_from(["[MASK]", "a[EOS]b", " [SENTINEL_0]\n[PAD]", "\r\n\t  \u00a0\u2028", "👩‍👩‍👧 é"])
-)
+@given(st.text() | st.sampled_from(["[MASK]", "a[EOS]b", " [SENTINEL_0]\n[PAD]", "\r\n\t  \u00a0\u2028", "👩‍👩‍👧 é"]))
 def test_text_comes_back_and_bytes_add_up(name, text):
     vocabulary = OURS[name]
     tokens = vocabulary.encode(text)
@@ -137,9 +134,7 @@ def given_tokenizer(path, tokenizer: Tokenizer) -> Vocabulary:
 
 def wordpiece() -> Tokenizer:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "the", ",", "<old>", "##s"]
-    tokenizer = Tokenizer(
-        models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
-    )
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -179,9 +174,7 @@ def test_given_tokenizer_that_loses_bytes(tmp_path):
         "".join(json.dumps({"text": f"the plays, {n} The" * 40}) + "\n" for n in range(40))
     )
     given_tokenizer(tmp_path / "tokenizer.json", wordpiece())
-    assert not read(
-        jsonl(tmp_path / "a.jsonl"), Pretrained(path=str(tmp_path / "tokenizer.json"))
-    ).vocabulary.lossless
+    assert not read(jsonl(tmp_path / "a.jsonl"), Pretrained(path=str(tmp_path / "tokenizer.json"))).vocabulary.lossless
     assert read(jsonl(tmp_path / "a.jsonl"), Bytes()).vocabulary.lossless
 
 
@@ -220,9 +213,7 @@ def test_given_ids_with_holes(tmp_path):
     assert vocabulary.special[500], "a hole is nothing that text is made of"
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{}", b"hello", b'{"model": {"type": "BPE"}}', b"\xff\xfe\0", b"[1]"]
-)
+@pytest.mark.parametrize("content", [b"", b"{}", b"hello", b'{"model": {"type": "BPE"}}', b"\xff\xfe\0", b"[1]"])
 def test_what_is_no_tokenizer(tmp_path, content):
     file = tmp_path / "tokenizer.json"
     file.write_bytes(content)
@@ -233,9 +224,7 @@ def test_what_is_no_tokenizer(tmp_path, content):
 
 @pytest.mark.parametrize("path", ["missing/tokenizer.json", "/nowhere/at/all", "../x y", ""])
 def test_no_such_tokenizer(path):
-    with pytest.raises(
-        LmxError, match=r"tokenizer\.path must be an existing tokenizer\.json or a name on the hub"
-    ):
+    with pytest.raises(LmxError, match=r"tokenizer\.path must be an existing tokenizer\.json or a name on the hub"):
         _ = Pretrained(path=path).key
 
 

@@ -46,10 +46,7 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        real = {
-            name: getattr(os, name)
-            for name in ("mkdir", "open", "write", "fsync", "rename", "unlink", "rmdir")
-        }
+        real = {name: getattr(os, name) for name in ("mkdir", "open", "write", "fsync", "rename", "unlink", "rmdir")}
 
         def opening(path, flags, mode=0o777, *, dir_fd=None):
             file = real["open"](path, flags, mode, dir_fd=dir_fd)

@@ -141,9 +141,7 @@ def in_place(ops: list[Op]) -> list[Op]:
     result, names = [], {op.path: op.to for op in ops if is_commit(op)}
     for op in ops:
         if not is_commit(op):
-            path = next(
-                (op.path.replace(old, new) for old, new in names.items() if op.path.startswith(old)), op.path
-            )
+            path = next((op.path.replace(old, new) for old, new in names.items() if op.path.startswith(old)), op.path)
             result.append(replace(op, path=path))
     return result
 
@@ -174,9 +172,7 @@ def renamed_early(ops: list[Op]) -> list[Op]:
     for part in saves(ops):
         commit = next(op for op in part if is_commit(op))
         made = next(index for index, op in enumerate(part) if op.kind == "mkdir" and ".tmp-" in op.path) + 1
-        later = [
-            replace(op, path=op.path.replace(commit.path, commit.to)) for op in part[made:] if op != commit
-        ]
+        later = [replace(op, path=op.path.replace(commit.path, commit.to)) for op in part[made:] if op != commit]
         result += [*part[:made], commit, *later]
     return result
 
@@ -197,9 +193,7 @@ def deleted_in_place(ops: list[Op]) -> list[Op]:
     result = []
     for op in ops:
         if op.to not in trash:
-            path = next(
-                (op.path.replace(new, old) for new, old in trash.items() if op.path.startswith(new)), op.path
-            )
+            path = next((op.path.replace(new, old) for new, old in trash.items() if op.path.startswith(new)), op.path)
             result.append(replace(op, path=path))
     return result
 

@@ -84,9 +84,7 @@ def test_mutated_files_are_refused_or_harmless(tmp_path):
     for _ in range(MUTATIONS):
         worse = bytearray(data)
         for _ in range(numbers.randint(1, 4)):
-            worse[numbers.randrange(header)] = numbers.choice(
-                [numbers.randrange(256), *b'0123456789[]{},:"-']
-            )
+            worse[numbers.randrange(header)] = numbers.choice([numbers.randrange(256), *b'0123456789[]{},:"-'])
         try:
             tensors = tensor_file.read(bytes(worse))
         except ValueError:

@@ -41,9 +41,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 def new(folder: Path, kind: tuple) -> Run:
     objective, precision, micro, optimizer = kind
-    settings = (
-        f"objective={objective} trainer.precision={precision} trainer.micro_batch={micro} optim={optimizer}"
-    )
+    settings = f"objective={objective} trainer.precision={precision} trainer.micro_batch={micro} optim={optimizer}"
     return tiny.new(folder, *settings.split())
 
 

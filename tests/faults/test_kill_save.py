@@ -27,9 +27,7 @@ KILLS = 100
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     command = [sys.executable, "-m", "tests.faults.fork_server"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
         assert process.stdin
         process.stdin.close()

@@ -65,9 +65,7 @@ def test_the_step_is_finished_and_saved(server, folder, reference, number, code)
     goes_on(server, run, reference)
 
 
-@pytest.mark.parametrize(
-    "phase", ["reading data", "reading validation", "warming up", "evaluating", "saving"]
-)
+@pytest.mark.parametrize("phase", ["reading data", "reading validation", "warming up", "evaluating", "saving"])
 def test_in_every_phase(server, folder, reference, phase):
     """The worker itself sends the signal, so that it falls into the phase and not beside it."""
     run = tiny.new(folder)

@@ -119,14 +119,10 @@ def left(run: Run, steps: int = STEPS) -> dict[str, Any]:
     assert loaded is not None
     assert loaded.step == steps, (loaded.step, loaded.damaged)
     files = {
-        stem: sha256((loaded.path / f"{stem}.safetensors").read_bytes()).hexdigest()
-        for stem in ("model", "optim")
+        stem: sha256((loaded.path / f"{stem}.safetensors").read_bytes()).hexdigest() for stem in ("model", "optim")
     }
     ledger = {key: value for key, value in loaded.state["ledger"].items() if key not in TIMED}
-    lines = {
-        name: [{k: v for k, v in line.items() if k not in TIMED} for line in run.lines(name)]
-        for name in LINES
-    }
+    lines = {name: [{k: v for k, v in line.items() if k not in TIMED} for line in run.lines(name)] for name in LINES}
     return {"files": files, "state": loaded.state | {"ledger": ledger}, "lines": lines}
 
 

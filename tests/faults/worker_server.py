@@ -57,9 +57,7 @@ def late_last_line() -> None:
 
     def changed(run, parts, record, stop):
         metrics, held = record.metrics, []
-        record.metrics = lambda step, trainer: (
-            held.append((step, trainer)) if step.last else metrics(step, trainer)
-        )
+        record.metrics = lambda step, trainer: held.append((step, trainer)) if step.last else metrics(step, trainer)
         done = loop(run, parts, record, stop)
         for line in held:
             metrics(*line)

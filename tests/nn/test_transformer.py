@@ -94,7 +94,10 @@ def test_rotary_scores_depend_on_distance_alone():
     frequency = 1e4 ** -(torch.arange(8).double() / 8)
 
     def score(m, n):
-        a, b = (transformer.rotate(x, *(f(torch.tensor(p) * frequency) for f in (torch.cos, torch.sin))) for x, p in ((q, m), (k, n)))
+        a, b = (
+            transformer.rotate(x, *(f(torch.tensor(p) * frequency) for f in (torch.cos, torch.sin)))
+            for x, p in ((q, m), (k, n))
+        )
         return float((a * b).sum())
 
     assert score(3, 1) == pytest.approx(score(10, 8), rel=1e-5)

@@ -22,7 +22,14 @@ def windows(texts, length, apart):
     for start in range(0, max(1, len(stream) - 1), length):
         part = stream[start : start + length + 1]
         segment = np.array([number for _, number in part]) if apart else np.zeros(len(part), int)
-        yield start, Sample(tokens=np.array([token for token, _ in part]), segment=segment - segment[0], documents=np.zeros(1, int))
+        yield (
+            start,
+            Sample(
+                tokens=np.array([token for token, _ in part]),
+                segment=segment - segment[0],
+                documents=np.zeros(1, int),
+            ),
+        )
 
 
 def check(texts, length, apart):
@@ -38,7 +45,9 @@ def check(texts, length, apart):
             asked[start + place + 1] = int(batch.targets[0, place])
             assert int(batch.tokens[0, place]) == stream[start + place][0]
     wanted = {
-        place: token for place, (token, number) in enumerate(stream) if place and (not apart or stream[place - 1][1] == number)
+        place: token
+        for place, (token, number) in enumerate(stream)
+        if place and (not apart or stream[place - 1][1] == number)
     }
     assert asked == wanted
 
@@ -65,7 +74,9 @@ BUGS = {
     "double shift": changed(lambda row, s, n: {"targets": np.append(row["targets"][1:], IGNORE)}),
     "last label dropped": changed(lambda row, s, n: {"targets": np.append(row["targets"][:-1], IGNORE)}),
     "label across documents": changed(lambda row, s, n: {"targets": np.append(s.tokens, IGNORE)[1 : n + 1]}),
-    "ends hidden by id": changed(lambda row, s, n: {"targets": np.where(row["targets"] == END, IGNORE, row["targets"])}),
+    "ends hidden by id": changed(
+        lambda row, s, n: {"targets": np.where(row["targets"] == END, IGNORE, row["targets"])}
+    ),
 }
 
 
@@ -73,8 +84,7 @@ BUGS = {
 def test_seeded_bugs_are_caught(monkeypatch, bug):
     monkeypatch.setattr(module.CLM, "pose", BUGS[bug])
     with pytest.raises(AssertionError):
-        for length in (3, 4, 7):
-            check([[205, 206, 207], [208, 209], [210]], length, apart=True)
+        check([[205, 206, 207], [208, 209], [210]], 4, apart=True)
 
 
 def test_order_and_position_make_it_causal():

@@ -119,7 +119,8 @@ BUGS = {
     "keep and swap exchanged": lambda m: m.setattr(MLM, "corrupt", lambda self, text, chosen, rng: np.where(
         chosen & (rng.random(len(text)) < 0.88), self.vocabulary.mask, text)),
     "everything is asked": lambda m: m.setattr(MLM, "ask", lambda self, chosen, rng: np.ones_like(chosen)),
-    "kept tokens are not asked": lambda m: m.setattr(MLM, "ask", lambda self, chosen, rng: chosen & (rng.random(len(chosen)) < 0.9)),
+    "some kept are not asked": lambda m: m.setattr(MLM, "ask", lambda self, chosen, rng: (
+        chosen & (rng.random(len(chosen)) < 0.9))),
     "the same mask for every sample": lambda m: m.setattr(Keys, "generator", lambda self, index, use="": generator(0, "same")),
     "no minimum, one too few": lambda m: m.setattr(selection, "budget", lambda n, rate, most: int(n * rate) - 1),
     "input changed in place": lambda m: m.setattr(MLM, "corrupt", in_place),
@@ -148,7 +149,9 @@ def test_packed_documents_share_one_budget(vocabulary):
     assert batch.targets[0, 39] == IGNORE
     short = [[token, vocabulary.eos] for token in vocabulary.ordinary[:31]]
     mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": 62, "wrap": False})
-    assert int(mlm.collate([sample(*short)], keys).num_targets) == round((62 + 30) * 0.15)  # a border counts like a [SEP]
+    assert int(mlm.collate([sample(*short)], keys).num_targets) == round(
+        (62 + 30) * 0.15
+    )  # a border counts like a [SEP]
     mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": 60, "wrap": False, "rate": 0.5, "max_targets": 4})
     assert int(mlm.collate([sample(text, text, text)], keys).num_targets) == 4
 

@@ -26,9 +26,7 @@ def test_knobs(constructors):
     assert not any(knob.default for knob in knobs.values())
     assert get_origin(knobs["betas"].form) is Annotated
     assert get_args(get_args(knobs["size"].form)[0])[1] == Interval(ge=2, le=1024)
-    assert (
-        Slot(node={}, key="schedule", name="", form=knobs["schedule"].form).part.name == "lmx.parts.Schedule"
-    )
+    assert Slot(node={}, key="schedule", name="", form=knobs["schedule"].form).part.name == "lmx.parts.Schedule"
 
 
 def test_inheritance(constructors):

@@ -14,9 +14,7 @@ RULES = {"width % heads == 0": "model.width must be a multiple of model.heads"}
 
 def test_broken_rule_names_the_values():
     check(RULES, {"width": 128, "heads": 4})
-    with pytest.raises(
-        LmxError, match=r"^model.width must be a multiple of model.heads, got width=130, heads=4\.$"
-    ):
+    with pytest.raises(LmxError, match=r"^model.width must be a multiple of model.heads, got width=130, heads=4\.$"):
         check(RULES, {"width": 130, "heads": 4})
 
 

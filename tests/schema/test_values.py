@@ -72,11 +72,7 @@ def test_where_the_mistake_is():
     assert (caught.value.where, caught.value.rule, caught.value.value) == (".a[2]", "lie in [0, 1]", 7.0)
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)
-    )
-)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)))
 def test_show_is_short_and_printable(value):
     assert show(value).isprintable()
     assert len(show(value)) <= 61

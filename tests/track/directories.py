@@ -55,9 +55,7 @@ def train(run: Run, first: int, last: int, pace: float = 0.1) -> None:
 
 def start(run: Run) -> None:
     run.lock()
-    run.set_status(
-        state="running", pid=os.getpid(), phase="training", total_steps=100, exit_code=None, reason=None
-    )
+    run.set_status(state="running", pid=os.getpid(), phase="training", total_steps=100, exit_code=None, reason=None)
 
 
 def end(run: Run, state: str = "done", code: int = 0) -> None:

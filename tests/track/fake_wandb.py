@@ -92,9 +92,7 @@ class FakeWandb:
         name = given["name"]
         found = None
         if name in self.runs:
-            count = {
-                file: len(self.files.get((name, f"wandb-{file}.jsonl"), [])) for file in ("history", "events")
-            }
+            count = {file: len(self.files.get((name, f"wandb-{file}.jsonl"), [])) for file in ("history", "events")}
             found = self.bucket(name) | {
                 "historyTail": json.dumps(self.files.get((name, "wandb-history.jsonl"), [])[-1:]), "eventsTail": "[]",
                 "summaryMetrics": self.files.get((name, "wandb-summary.json"), ["{}"])[-1], "wandbConfig": '{"t": 1}',
@@ -111,10 +109,7 @@ class FakeWandb:
         return {"upsertBucket": {"bucket": self.bucket(given["name"]), "inserted": new}}
 
     def CreateRunFiles(self, given):
-        files = [
-            {"name": name, "uploadUrl": self.upload(given["run"], name)["uploadUrl"]}
-            for name in given["files"]
-        ]
+        files = [{"name": name, "uploadUrl": self.upload(given["run"], name)["uploadUrl"]} for name in given["files"]]
         return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
 
     def ArtifactType(self, given):

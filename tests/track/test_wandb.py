@@ -267,19 +267,12 @@ def test_secrets_stay_in_the_environment(tmp_path, bare, fake):
         "eval.samples=1",
         "track.mode=offline",
     ]
-    done = subprocess.run(
-        command, env=bare | secrets | key, capture_output=True, text=True, check=False, timeout=120
-    )
+    done = subprocess.run(command, env=bare | secrets | key, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     (name,) = os.listdir(runs)
     run = Run.open(runs / name)
     assert {item["item"]["step"] for item in recorded(run, "history")} == {1, 2}
     send(run, bare | secrets | fake.environment() | key)
     assert run.read_json("wandb.json")["mode"] == "online"
-    found = [
-        path
-        for path in everything_in(runs)
-        for word in (b"sentinel", b"5e" * 20)
-        if word in path.read_bytes()
-    ]
+    found = [path for path in everything_in(runs) for word in (b"sentinel", b"5e" * 20) if word in path.read_bytes()]
     assert found == []

@@ -60,9 +60,7 @@ def test_it_comes_back_bit_for_bit(folder):
     checkpoint.save(folder, 7, values, state, keep=2, repro=repro)
     loaded = checkpoint.load(folder)
     assert (loaded.step, loaded.state, loaded.repro, loaded.damaged) == (7, state, repro, [])
-    assert torch.equal(
-        loaded.tensors["model"]["nan"].view(torch.int32), values["model"]["nan"].view(torch.int32)
-    )
+    assert torch.equal(loaded.tensors["model"]["nan"].view(torch.int32), values["model"]["nan"].view(torch.int32))
     assert torch.equal(loaded.tensors["optim"]["a/step"], values["optim"]["a/step"])
 
 
@@ -158,9 +156,7 @@ def overlapping() -> dict[str, dict[str, Tensor]]:
     return {"model": {"left": buffer[:6]}, "optim": {"right": buffer[5:]}}
 
 
-@pytest.mark.parametrize(
-    "values", [{"model": Tied().state_dict()}, overlapping()], ids=["tied", "overlapping"]
-)
+@pytest.mark.parametrize("values", [{"model": Tied().state_dict()}, overlapping()], ids=["tied", "overlapping"])
 def test_shared_memory_is_refused(folder, values):
     with pytest.raises(ValueError, match="share memory"):
         checkpoint.save(folder, 1, values, {}, keep=2, repro={})
@@ -196,9 +192,7 @@ def test_a_newer_format_is_refused_rather_than_passed_over(folder):
 def test_no_room_is_found_out_before_writing(folder, monkeypatch):
     save(folder, 1)
     monkeypatch.setattr(checkpoint, "available", lambda folder: 10)
-    with pytest.raises(
-        DiskFull, match=r"the disk is full: .* step 2 needs 0\.0 MB .* step 1 is untouched"
-    ) as caught:
+    with pytest.raises(DiskFull, match=r"the disk is full: .* step 2 needs 0\.0 MB .* step 1 is untouched") as caught:
         save(folder, 2)
     assert caught.value.exit_code == 5
     assert "\n" not in str(caught.value)
@@ -213,9 +207,7 @@ def test_a_file_system_that_does_not_count_is_tried(folder, monkeypatch):
 def test_a_signal_handler_can_see_that_a_save_is_running(folder, monkeypatch):
     seen = []
     commit = checkpoint.commit
-    monkeypatch.setattr(
-        checkpoint, "commit", lambda *args: (seen.append(checkpoint.committing()), commit(*args))
-    )
+    monkeypatch.setattr(checkpoint, "commit", lambda *args: (seen.append(checkpoint.committing()), commit(*args)))
     save(folder, 1)
     assert seen == [True]
     assert not checkpoint.committing()

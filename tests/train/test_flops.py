@@ -1,6 +1,7 @@
 """FLOPs agree with the closed formulas for one sequence of T tokens (d width, f SwiGLU width, V vocabulary):
 
-block, a token: B(c) = 2 (4 d^2 + 3 d f) + 4 c d with c visible keys on average; head, an asked position: 2 d V; training 3 x forward.
+block, a token: B(c) = 2 (4 d^2 + 3 d f) + 4 c d with c visible keys on average; head, an asked position: 2 d V;
+training: 3 x forward.
 """
 
 import numpy as np

@@ -85,9 +85,7 @@ def test_equals_torch(learner, kind):
     if kind == "adamw":
         large = torch.optim.AdamW(matrices, lr=0.01, weight_decay=0.1, **adamw)
     else:
-        large = torch.optim.Muon(
-            matrices, lr=0.01, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
-        )
+        large = torch.optim.Muon(matrices, lr=0.01, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(5):
         walk(optimizer, ours, range(step, step + 1))
         generator = torch.Generator().manual_seed(step)

@@ -51,12 +51,16 @@ def make_trainer(model, objective, vocabulary, cut, *, steps=1, **changes):
 def objectives(vocabulary, name):
     if name == "clm":
         return CLM(length=L, width=32, vocabulary_size=vocabulary.size, tied=True, z_loss=1e-3)
-    return MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "width": 32, "select": "bernoulli", "rate": 0.3, "z_loss": 1e-3})
+    return MLM(
+        vocabulary=vocabulary, **KNOBS | {"length": L, "width": 32, "select": "bernoulli", "rate": 0.3, "z_loss": 1e-3}
+    )
 
 
 def gradients(trainer):
     kept = {}
-    trainer.gradient_norm = lambda: kept.update({n: p.grad.clone() for n, p in trainer.learner.named_parameters()}) or 0.0
+    trainer.gradient_norm = lambda: (
+        kept.update({n: p.grad.clone() for n, p in trainer.learner.named_parameters()}) or 0.0
+    )
     return next(trainer.run()), kept
 
 
