@@ -42,6 +42,18 @@ class Batch:
         """[] int64, scored positions."""
         return (self.targets != IGNORE).sum()
 
+    @property
+    def num_positions(self) -> int:
+        """Of the model, padding included; those of the source, too."""
+        return self.tokens.numel() + (self.source.num_positions if self.source else 0)
+
+    def pairs(self, kind: str) -> int:
+        """Pairs of a query and a key that it may see, for each kind of attention that the objective computes."""
+        if kind == "self":
+            return visible_pairs(self)
+        assert self.source is not None, kind
+        return visible_pairs(self.source) if kind == "source" else visible_pairs(self, self.source)
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`; copies overlap with computation when the memory is pinned."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -52,17 +64,17 @@ class Batch:
 
 
 def fill(batch: Batch, rows: int) -> Batch:
-    """The batch with its last row repeated up to `rows`, there asked nothing: a shape that was compiled already."""
+    """The batch with its last row repeated up to `rows`, there padding that is asked nothing: a shape already compiled."""
     missing = rows - len(batch.tokens)
     if missing <= 0:
         return batch
     columns = {field.name: getattr(batch, field.name) for field in fields(batch)}
     longer = {
-        name: torch.cat([value, value[-1:].expand(missing, -1)])
+        name: torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
         for name, value in columns.items()
         if isinstance(value, Tensor)
     }
-    longer["targets"][-missing:] = IGNORE
+    longer["targets"][-missing:], longer["document"][-missing:] = IGNORE, PADDING
     return replace(batch, **longer, source=batch.source and fill(batch.source, rows))
 
 
@@ -82,15 +94,28 @@ def visible(batch: Batch, *, strict: bool = False) -> Tensor:
     return (seen | alone)[:, None]
 
 
-def visible_pairs(batch: Batch) -> int:
-    """How many (query, key) pairs of real positions are visible: what attention has to compute."""
+def crossing(batch: Batch, source: Batch) -> Tensor:
+    """[B, 1, L, S] bool, True where a decoder's query may attend to the encoder's key: in the same document."""
+    same = batch.document[:, :, None] == source.document[:, None, :]
+    return (same & (source.document != PADDING)[:, None, :])[:, None]
+
+
+def visible_pairs(batch: Batch, source: Batch | None = None) -> int:
+    """How many (query, key) pairs of real positions are visible: what attention has to compute.
+
+    With a `source`, its positions are the keys, of the same document.
+    """
+    group, order = places(batch)
+    keys, key_order = places(source) if source else (group, order)
+    span = int(max(order.max(initial=0), key_order.max(initial=0))) + 1
+    key = np.sort(keys * span + key_order)
+    last = group * span + (span - 1 if source else order)
+    return int((np.searchsorted(key, last, side="right") - np.searchsorted(key, group * span, side="left")).sum())
+
+
+def places(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """(a number for each document of each row, order) of the real positions, both [n]."""
     document, order = batch.document.cpu().numpy(), batch.order.cpu().numpy()
     row = np.broadcast_to(np.arange(len(document))[:, None], document.shape)
     real = document != PADDING
-    group = (row * (document.max(initial=0) + 1) + document)[real]
-    order = order[real]
-    span = int(order.max(initial=0)) + 1
-    key = np.sort(group * span + order)
-    upto = np.searchsorted(key, group * span + order, side="right")
-    before = np.searchsorted(key, group * span, side="left")
-    return int((upto - before).sum())
+    return (row * document.shape[1] + document)[real], order[real]

@@ -13,7 +13,7 @@ from lmx.schema import rules
 
 ALLOWED: tuple[str, ...] = ()  # classes of other packages, by exact full name
 INJECTED = frozenset(  # keyword-only parameters that the code hands over, so that no YAML has them
-    {"corpus", "length", "packing", "tied", "vocabulary", "vocabulary_size", "width"}
+    {"corpus", "length", "model", "packing", "vocabulary", "vocabulary_size"}
 )
 OURS = re.compile(r"lmx(\.[a-z_][a-z0-9_]*)+\.[A-Z][A-Za-z0-9]*")
 DEEPEST = 30  # nodes within each other
@@ -93,6 +93,6 @@ def check(
     if lacking:
         raise LmxError(f"{cls.__name__} must be given '{lacking[0]}', which the config lacks.")
     known = dict(injected) | dict(values)
-    if "vocabulary_size" in injected:  # in a rule, `vocabulary` is a number of rows
-        known["vocabulary"] = injected["vocabulary_size"]
+    if "vocabulary" in injected:  # in a rule, it is a number of rows
+        known["vocabulary"] = injected["vocabulary"].size
     rules.check(getattr(cls, "RULES", {}), known)

@@ -21,12 +21,14 @@ from lmx.schema.values import Mismatch, clean, conform, show
 __all__ = ["CONF", "choices", "expand", "groups", "load", "places"]
 
 MISSING = "???"
+REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)+)\}")
 
 
 def load(overrides: Sequence[str] = (), *, conf: Path = CONF, source: Path = SOURCE) -> DictConfig:
     """The config of a run, complete and checked. Raises LmxError, one line, for every mistake in `overrides`."""
     config, constructors, chosen = composed(overrides, conf, source)
     for slot in slots(config, constructors):
+        follow(slot, config)
         slot.node[slot.key] = checked(slot, constructors)
     check_rules(config, constructors)
     return OmegaConf.create(config | {"choices": chosen}, flags={"struct": True})
@@ -140,6 +142,15 @@ def fitted(slot: Slot, setting: Setting) -> Any:
 
 def message(slot: Slot, miss: Mismatch) -> str:
     return f"{clean(slot.name + miss.where)} must {miss.rule}, got {show(miss.value)}.{miss.hint}"
+
+
+def follow(slot: Slot, config: dict[str, Any]) -> None:
+    """In a file, `${objective.layout}` stands for the value of that key; nobody can type it."""
+    if isinstance(slot.value, str) and (reference := REFERENCE.fullmatch(slot.value)):
+        value: Any = config
+        for name in reference[1].split("."):
+            value = value[name]
+        slot.node[slot.key] = value
 
 
 def checked(slot: Slot, constructors: Constructors) -> Any:

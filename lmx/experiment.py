@@ -59,13 +59,11 @@ def assemble(config: Mapping[str, Any], device: torch.device, report: Report) ->
 def new_learner(config: Mapping[str, Any], corpus: Corpus) -> Learner:
     """Model and objective with initial weights that depend on the seed alone: the same trunk under every objective."""
     torch.manual_seed(torch_seed(config["seed"], "model"))
-    size = corpus.vocabulary.size
-    model = build(config["model"], vocabulary_size=size)
+    model = build(config["model"], vocabulary_size=corpus.vocabulary.size)
     torch.manual_seed(torch_seed(config["seed"], "objective"))
     objective = build(
-        config["objective"], length=config["length"], width=model.width, tied=model.tied,
-        vocabulary=corpus.vocabulary, vocabulary_size=size, corpus=corpus,
-    )  # fmt: skip
+        config["objective"], length=config["length"], model=model, vocabulary=corpus.vocabulary, corpus=corpus
+    )
     return Learner(model, objective)
 
 

@@ -87,7 +87,7 @@ def cost(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer, model = parts.trainer, parts.learner.model
     trainer.compiled = False  # compiling would take longer than the answer is worth
     trainer.warm_up()
-    price = trainer.cost(trainer.loader(1))
+    price = trainer.cost(trainer.loader(1, 0.0))
     step = next(trainer.run())
     steps = estimate_steps(trainer, price.row(), step.seconds)
     parameters = sum(parameter.numel() for parameter in parts.learner.parameters())

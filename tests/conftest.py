@@ -4,6 +4,9 @@ import os
 
 os.environ.update(WANDB_MODE="offline", HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", OMP_NUM_THREADS="1")
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +36,11 @@ def make_model(vocabulary):
         return Transformer(**knobs | changes)
 
     return make
+
+
+def trunk(width: int = 8, tied: bool = True) -> Any:
+    """What an objective with one head reads off a model while it is built."""
+    return SimpleNamespace(width=width, tied=tied)
 
 
 def sample(*documents: list[int]) -> Sample:

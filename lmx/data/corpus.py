@@ -74,6 +74,9 @@ class Corpus:
     vocabulary: Vocabulary
     fingerprint: str
 
+    def __deepcopy__(self, memo: dict) -> "Corpus":
+        return self
+
 
 def prepare(source: Source | Mixture, tokenizer: Trainable, report: Report) -> Corpus:
     """The corpus, from the cache or built now. Raises DataError for data that cannot be used."""

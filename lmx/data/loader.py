@@ -5,7 +5,7 @@ Step n takes samples (n - 1) x S to n x S of the endless stream, S sequences ove
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmx.batch import Batch
 from lmx.data.noise import Keys
@@ -47,20 +47,27 @@ class Loader:
             )
         self.samples, self.collate = samples, collate
         self.sequences, self.share, self.micro, self.rank = sequences, share, micro, rank
-        self.ahead: tuple[int, Future] | None = None
+        self.ahead: tuple[tuple[int, float], Future] | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
-    def __call__(self, step: int) -> list[Micro]:
-        """This rank's micro-batches of `step` (1 is the first); the next step's are made meanwhile."""
-        ready = self.ahead[1].result() if self.ahead and self.ahead[0] == step else self.make(step)
-        self.ahead = (step + 1, self.thread.submit(self.make, step + 1))
+    def __call__(self, step: int, progress: float) -> list[Micro]:
+        """This rank's micro-batches of `step` (1 is the first), when `progress` of the budget is spent."""
+        ready = (
+            self.ahead[1].result() if self.ahead and self.ahead[0] == (step, progress) else self.make(step, progress)
+        )
+        self.ahead = None
         return ready
 
-    def make(self, step: int) -> list[Micro]:
-        first = (step - 1) * self.sequences + self.rank * self.share
-        return [self.read(start, self.micro) for start in range(first, first + self.share, self.micro)]
+    def prepare(self, step: int, progress: float) -> None:
+        """Make the micro-batches of a step meanwhile."""
+        self.ahead = ((step, progress), self.thread.submit(self.make, step, progress))
 
-    def read(self, first: int, count: int) -> Micro:
+    def make(self, step: int, progress: float) -> list[Micro]:
+        first = (step - 1) * self.sequences + self.rank * self.share
+        return [self.read(start, self.micro, progress) for start in range(first, first + self.share, self.micro)]
+
+    def read(self, first: int, count: int, progress: float = 0.0) -> Micro:
         """Samples `first` to `first + count` as one micro-batch."""
-        batch = self.collate(self.samples.read(first, count), self.samples.keys(first, count))
+        keys = replace(self.samples.keys(first, count), progress=progress)
+        batch = self.collate(self.samples.read(first, count), keys)
         return Micro(batch=batch, tokens=self.samples.consumed(first, count), first=first, samples=count)

@@ -18,6 +18,7 @@ class Keys:
     seed: int
     purpose: str  # "train", "validation", …: independent streams
     sample: np.ndarray  # [N] int64, index of each sample in the endless stream
+    progress: float = 0.0  # share of the budget spent before this step: what schedules read; nothing else may
 
     def __len__(self) -> int:
         return len(self.sample)

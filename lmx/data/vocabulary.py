@@ -106,6 +106,9 @@ class Vocabulary:
         self.ends_sentence = np.array([ends_sentence(text) for text in self.texts])
         self.fingerprint = sha256(tokenizer.to_str().encode() + str(size).encode()).hexdigest()
 
+    def __deepcopy__(self, memo: dict) -> "Vocabulary":
+        return self  # read-only
+
     def encode(self, text: str) -> np.ndarray:
         """[n] int64; no special token, whatever the text says."""
         return self.encode_batch([text])[0]

@@ -23,7 +23,7 @@ from lmx.batch import PADDING, Batch, Pattern, visible
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
 fused_flex = torch.compile(flex_attention)  # uncompiled, it would hold all the scores; compiled at the first call
-UNCOUNTED: ContextVar[list[int] | None] = ContextVar("uncounted", default=None)
+UNCOUNTED: ContextVar[list[tuple[int, str]] | None] = ContextVar("uncounted", default=None)
 EXPLICIT_UP_TO = 512  # positions; beyond, the L x L scores cost more than the fused kernel's backward
 
 
@@ -35,22 +35,23 @@ class View:
     pattern: Pattern
     mask: Tensor | None = None  # bool, broadcasts to [B, H, L, L]; None: everything is visible, or causal in sdpa
     blocks: BlockMask | None = None  # flex
-    widths: list[int] | None = None  # inside `uncounted`: takes heads x head width of each call
+    calls: list[tuple[int, str]] | None = None  # inside `uncounted`: takes (heads x head width, kind) of each call
+    kind: str = "self"  # which of Batch.pairs
 
 
 def view(
-    batch: Batch, backend: Backend = "auto", *, mask: Tensor | None = None, strict: bool = False, dropout: bool = False
+    batch: Batch, backend: Backend = "auto", *, mask: Tensor | None = None, dropout: bool = False, kind: str = "self"
 ) -> View:
-    """The view that `batch` defines, or the given `mask` ([B, 1, L, L] bool, True is visible) instead.
+    """The view that `batch` defines, or the given `mask` ([B, 1, Q, L] bool, True is visible) instead.
 
-    Flex attention has no dropout; with `dropout`, a mask takes its place.
+    Flex attention has no dropout; with `dropout`, a mask takes its place. `kind` says which of `Batch.pairs` it is.
     """
     length, device = batch.tokens.shape[1], batch.tokens.device
-    if (widths := UNCOUNTED.get()) is not None:
-        return View("sdpa", "full", widths=widths)
-    if mask is not None or strict:
-        mask = visible(batch, strict=strict) if mask is None else mask
-        return View("sdpa" if backend in ("auto", "flex") else backend, "mixed", mask)
+    if (calls := UNCOUNTED.get()) is not None:
+        return View("sdpa", "full", calls=calls, kind=kind)
+    if mask is not None:
+        backend = choose("mixed", length, device) if backend == "auto" else backend
+        return View("sdpa" if backend == "flex" else backend, "mixed", mask)
     if backend == "auto":
         backend = choose(batch.pattern, length, device)
     if backend == "flex" and dropout:
@@ -85,8 +86,8 @@ def block_mask(batch: Batch) -> BlockMask:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, view: View, dropout: float = 0.0) -> Tensor:
     """q [B, H, L, K], k and v [B, G, L, K] with G dividing H (grouped queries) -> [B, H, L, K]."""
-    if view.widths is not None:
-        view.widths.append(q.shape[1] * q.shape[3])
+    if view.calls is not None:
+        view.calls.append((q.shape[1] * q.shape[3], view.kind))
         return q + k.mean() + v.mean()
     if view.backend == "flex":
         flex = fused_flex if q.is_cuda else flex_attention
@@ -105,11 +106,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, view: View, dropout: float = 0.0) ->
 
 
 @contextmanager
-def uncounted() -> Iterator[list[int]]:
-    """Inside, `attend` computes nothing and notes heads x head width of each call: for counting FLOPs by visible pairs."""
-    widths: list[int] = []
-    token = UNCOUNTED.set(widths)
+def uncounted() -> Iterator[list[tuple[int, str]]]:
+    """Inside, `attend` computes nothing and notes its width and kind: for counting FLOPs by visible pairs."""
+    calls: list[tuple[int, str]] = []
+    token = UNCOUNTED.set(calls)
     try:
-        yield widths
+        yield calls
     finally:
         UNCOUNTED.reset(token)

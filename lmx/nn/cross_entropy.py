@@ -29,13 +29,13 @@ class Slopes(nn.Module):
     compiles = True
 
     def forward(self, logits: Tensor, targets: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-        """logits [n, V], targets [n] -> summed nats and z, and d (nats + z_weight x z) / d logits, [n, V]."""
+        """logits [n, V], targets [n] -> nats [n], summed z, and d (nats + z_weight x z) / d logits, [n, V]."""
         asked = (targets != IGNORE)[:, None]
         answer = targets.clamp(min=0)[:, None]
         scores = logits.float()
         top = scores.amax(1, keepdim=True)
         lse = (scores - top).exp().sum(1, keepdim=True).log() + top
-        nats = ((lse - scores.gather(1, answer)) * asked).sum()
+        nats = ((lse - scores.gather(1, answer)) * asked)[:, 0]
         z = (lse.square() * asked).sum()
         share = (scores - lse).exp() * asked
         right = torch.arange(logits.shape[1], device=logits.device) == answer
@@ -44,34 +44,33 @@ class Slopes(nn.Module):
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """(hidden [N, D], weight [V, D], targets [N], slopes, z_weight) -> ([] nats summed, [] z summed).
+    """(hidden [N, D], weight [V, D], targets [N], slopes, z_weight) -> ([] nats summed, [] z summed, [N] nats).
 
-    The gradient of nats is that of nats + z_weight x z, and z has none of its own: so z costs no product of its own.
+    The gradient of the sum is that of nats + z_weight x z, the others have none: so z costs no product of its own.
     """
 
     @staticmethod
     def forward(
         ctx, hidden: Tensor, weight: Tensor, targets: Tensor, slopes: Slopes, z_weight: float
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         learn = any(ctx.needs_input_grad[:2])
-        nats, z = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
+        nats, z = hidden.new_zeros(len(hidden), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
         by_hidden, by_weight = torch.empty_like(hidden), torch.zeros_like(weight) if learn else weight
         weight = weight.to(hidden.dtype)
         rows = max(64, (CHUNK if hidden.device.type == "cpu" else CHUNK_ON_DEVICE) // weight.shape[0])
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            more_nats, more_z, slope = slopes(hidden[part] @ weight.T, targets[part], z_weight)
-            nats += more_nats
+            nats[part], more_z, slope = slopes(hidden[part] @ weight.T, targets[part], z_weight)
             z += more_z
             if learn:
                 torch.mm(slope, weight, out=by_hidden[part])
                 by_weight.add_(slope.T @ hidden[part])  # in the weight's own type: bf16 would round at every chunk
         ctx.save_for_backward(by_hidden, by_weight)
-        ctx.mark_non_differentiable(z)
-        return nats, z
+        ctx.mark_non_differentiable(z, nats)
+        return nats.sum(), z, nats
 
     @staticmethod
-    def backward(ctx, nats: Tensor, z: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx, nats: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         by_hidden, by_weight = ctx.saved_tensors  # scaled in float32: a rounded 1 / N would be one more learning rate
         return (by_hidden.float() * nats).to(by_hidden.dtype), by_weight * nats, None, None, None
 
@@ -83,8 +82,11 @@ class VocabularyLoss(nn.Module):
         super().__init__()
         self.slopes, self.z_weight = Slopes(), z_weight
 
-    def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """hidden [N, D], weight [V, D], targets [N] -> [] and []; the gradient of the first is that of nats + z_weight x z."""
+    def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """hidden [N, D], weight [V, D], targets [N] -> summed nats [] and z [], and the nats of each row [N].
+
+        Only the sum has a gradient, that of nats + z_weight x z.
+        """
         device = hidden.device.type
         if device == "meta" or not torch.is_autocast_enabled(device):  # meta: where FLOPs are counted
             return LinearCrossEntropy.apply(hidden, weight, targets, self.slopes, self.z_weight)

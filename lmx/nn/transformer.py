@@ -1,55 +1,18 @@
 """A pre-norm transformer that does not know which objective trains it: it has no head.
 
-RMSNorm (arXiv:1910.07467), rotary positions (arXiv:2104.09864, half-split as in Llama), SwiGLU (arXiv:2002.05202),
-grouped-query heads (arXiv:2305.13245), no biases. Shapes: B sequences, L positions, D width, H heads, K head width.
+Shapes: B sequences, L positions, D width, H heads, K head width.
 """
 
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from lmx.batch import Batch
-from lmx.nn.attention import Backend, View, attend, view
+from lmx.nn.attention import Backend, View, view
+from lmx.nn.block import EPSILON, Block
 from lmx.nn.init import initialize
-
-EPSILON = 1e-6  # of every RMSNorm
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    compiles = True  # the unit that torch.compile sees: one graph serves every layer
-
-    def __init__(self, *, width: int, heads: int, kv_heads: int, mlp: int, dropout: float):
-        super().__init__()
-        self.heads, self.kv_heads, self.dropout = heads, kv_heads, dropout
-        head_width = width // heads
-        self.attention_norm = nn.RMSNorm(width, eps=EPSILON)
-        self.mlp_norm = nn.RMSNorm(width, eps=EPSILON)
-        self.attention_in = nn.Linear(width, (heads + 2 * kv_heads) * head_width, bias=False)  # q, k, v
-        self.attention_out = nn.Linear(width, width, bias=False)
-        self.mlp_in = nn.Linear(width, 2 * mlp, bias=False)  # gate, up
-        self.mlp_down = nn.Linear(mlp, width, bias=False)
-
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], seen: View) -> Tensor:
-        """x [B, L, D] -> [B, L, D]"""
-        x = x + self.drop(self.attention(self.attention_norm(x), rotation, seen))
-        gate, up = self.mlp_in(self.mlp_norm(x)).chunk(2, dim=-1)
-        return x + self.drop(self.mlp_down(F.silu(gate) * up))
-
-    def attention(self, x: Tensor, rotation: tuple[Tensor, Tensor], seen: View) -> Tensor:
-        B, L, D = x.shape
-        qkv = self.attention_in(x).view(B, L, self.heads + 2 * self.kv_heads, -1).transpose(1, 2)
-        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)  # [B, heads, L, K]
-        q, k = rotate(q, *rotation), rotate(k, *rotation)
-        mixed = attend(q, k, v, seen, self.dropout if self.training else 0.0)
-        return self.attention_out(mixed.transpose(1, 2).reshape(B, L, D))
-
-    def drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class Transformer(nn.Module):
@@ -80,12 +43,18 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         self.width, self.depth, self.tied, self.dropout = width, depth, tied, dropout
+        self.shape = {
+            "width": width,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "mlp": mlp,
+            "dropout": dropout,
+        }  # of a block
+        self.rope_base = rope_base
         self.backend: Backend = attention
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.embedding_norm = nn.RMSNorm(width, eps=EPSILON) if embedding_norm else nn.Identity()
-        self.blocks = nn.ModuleList(
-            Block(width=width, heads=heads, kv_heads=kv_heads, mlp=mlp, dropout=dropout) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(Block(**self.shape) for _ in range(depth))
         self.norm = nn.RMSNorm(width, eps=EPSILON)
         half = width // heads // 2
         frequency = rope_base ** -(torch.arange(half, dtype=torch.float32) / half)
@@ -100,21 +69,18 @@ class Transformer(nn.Module):
         """-> [B, L, D]"""
         return self.embedding_norm(self.embedding(batch.tokens))
 
-    def encode(self, x: Tensor, batch: Batch, *, mask: Tensor | None = None, strict: bool = False) -> Tensor:
-        """x [B, L, D] -> [B, L, D]. `mask` [B, 1, L, L] replaces what the batch makes visible."""
-        seen = view(batch, self.backend, mask=mask, strict=strict, dropout=self.dropout > 0)
-        rotation = self.rotation(batch.position)
+    def encode(self, x: Tensor, batch: Batch) -> Tensor:
+        """x [B, L, D] -> [B, L, D], normalised"""
+        seen, rotation = self.view(batch), self.rotation(batch.position)
         for block in self.blocks:
             x = block(x, rotation, seen)
         return self.norm(x)
+
+    def view(self, batch: Batch, *, mask: Tensor | None = None, kind: str = "self") -> View:
+        """Who sees whom: what the batch says, or `mask` [B, 1, Q, L]."""
+        return view(batch, self.backend, mask=mask, dropout=self.dropout > 0, kind=kind)
 
     def rotation(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin [B, 1, L, K/2] in float32"""
         angle = position[:, None, :, None].float() * self.frequency
         return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x[i], x[i + K/2]) by the angle of their position. x [B, H, L, K]."""
-    left, right = x.float().chunk(2, dim=-1)
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1).to(x.dtype)

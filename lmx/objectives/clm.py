@@ -19,6 +19,7 @@ from torch import Tensor
 from lmx.batch import IGNORE, Batch
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
+from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import Prediction, stack
 
@@ -28,8 +29,8 @@ class CLM(Prediction):
     measures_text = True
     generates = True
 
-    def __init__(self, *, length: int, width: int, vocabulary_size: int, tied: bool, z_loss: Annotated[float, Ge(0)]):
-        super().__init__(width=width, vocabulary_size=vocabulary_size, tied=tied, z_loss=z_loss)
+    def __init__(self, *, length: int, model: Transformer, vocabulary: Vocabulary, z_loss: Annotated[float, Ge(0)]):
+        super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
         self.length = length
 
     def raw_lengths(self, keys: Keys) -> np.ndarray:

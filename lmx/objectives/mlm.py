@@ -21,6 +21,7 @@ from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.selection import RULES as SELECT
 from lmx.data.tokenizer import Vocabulary
+from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import Prediction, stack
 
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -33,11 +34,11 @@ class MLM(Prediction):
         self,
         *,
         length: int,
-        width: int,
+        model: Transformer,
         vocabulary: Vocabulary,
-        tied: bool,
         select: Literal["bernoulli", "fixed_round", "fixed_prob_round", "whole_word", "ngram", "span_geometric"],
         rate: Annotated[float, Interval(gt=0, lt=1)],
+        last_rate: Annotated[float, Interval(gt=0, lt=1)] | None,
         predict: Annotated[float, Interval(gt=0, le=1)],
         mask: Share,
         swap: Share,
@@ -47,16 +48,18 @@ class MLM(Prediction):
         max_targets: Annotated[int, Ge(1)] | None,
         z_loss: Annotated[float, Ge(0)],
     ):
-        super().__init__(width=width, vocabulary_size=vocabulary.size, tied=tied, z_loss=z_loss)
-        self.length, self.vocabulary, self.select = length, vocabulary, SELECT[select]
-        self.rate, self.predict, self.evaluate_rate, self.max_targets = rate, predict, evaluate_rate, max_targets
+        super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
+        self.length, self.select = length, SELECT[select]
+        self.rate, self.last_rate, self.evaluate_rate = rate, rate if last_rate is None else last_rate, evaluate_rate
+        self.predict, self.max_targets = predict, max_targets
         self.mask, self.swap, self.wrap, self.shift = mask, swap, wrap, shift
 
     def raw_lengths(self, keys: Keys) -> np.ndarray:
         return np.full(len(keys), self.length - 2 * self.wrap + self.shift)
 
     def collate(self, samples: Sequence[Sample], keys: Keys) -> Batch:
-        rate = self.evaluate_rate if keys.purpose == "validation" else self.rate
+        rate = self.rate + (self.last_rate - self.rate) * keys.progress
+        rate = self.evaluate_rate if keys.purpose == "validation" else rate
         rows = [self.pose(sample, rate, keys.generator(number)) for number, sample in enumerate(samples)]
         return stack(rows, self.length)
 

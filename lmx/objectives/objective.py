@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 from lmx.batch import IGNORE, PADDING, Batch, Pattern
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
+from lmx.data.tokenizer import Vocabulary
 from lmx.nn.cross_entropy import Head, VocabularyLoss
 from lmx.nn.transformer import Transformer
 
+Kind = TypeVar("Kind", bound=Batch)
+EMPTY: Mapping[str, int] = MappingProxyType({})
 BUCKET = 64  # asked positions are rounded up to a multiple, so that the head sees few shapes
 
 
@@ -57,9 +61,10 @@ class Objective(nn.Module, ABC):
 class Prediction(Objective):
     """Objectives that score `batch.targets` with one vocabulary head. Subclasses only say what to hide."""
 
-    def __init__(self, *, width: int, vocabulary_size: int, tied: bool, z_loss: float):
+    def __init__(self, *, model: Transformer, vocabulary: Vocabulary, z_loss: float):
         super().__init__()
-        self.head = None if tied else Head(width, vocabulary_size)
+        self.vocabulary = vocabulary
+        self.head = None if model.tied else Head(model.width, vocabulary.size)
         self.score = VocabularyLoss(z_loss)
         if z_loss:
             self.weights["z"] = z_loss
@@ -68,9 +73,13 @@ class Prediction(Objective):
         return dict.fromkeys(self.weights, batch.num_targets)
 
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
-        hidden, targets = asked(model(batch), batch)
-        nats, z = self.score(hidden, self.output_weight(model), targets)
+        hidden, targets = asked(self.hidden(model, batch), batch)
+        nats, z, _ = self.score(hidden, self.output_weight(model), targets)
         return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+
+    def hidden(self, model: Transformer, batch: Batch) -> Tensor:
+        """[B, L, D], from which the targets are predicted"""
+        return model(batch)
 
     def output_weight(self, model: Transformer) -> Tensor:
         """[V, D], a row for each entry of the vocabulary"""
@@ -93,13 +102,20 @@ def asked(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     return hidden.flatten(0, 1)[index], targets[index].masked_fill(filler, IGNORE)
 
 
-def stack(rows: Sequence[Mapping[str, np.ndarray]], length: int) -> Batch:
+def stack(
+    rows: Sequence[Mapping[str, np.ndarray]],
+    length: int,
+    kind: type[Kind] = Batch,
+    fills: Mapping[str, int] = EMPTY,
+    **whole: Any,
+) -> Kind:
     """Rows of fields [n], n <= length -> a batch [B, length].
 
     A row must have `tokens`, `targets` and `order`. `document` defaults to one document, `position` to the distance from the
-    document's start.
+    document's start. A `kind` of batch may have more fields: those in `fills`, which say what stands after a row's end, and
+    those that are given `whole`.
     """
-    fill = {"tokens": 0, "targets": IGNORE, "position": 0, "document": PADDING, "order": 0}
+    fill = {"tokens": 0, "targets": IGNORE, "position": 0, "document": PADDING, "order": 0, **fills}
     columns = {name: np.full((len(rows), length), value, dtype=np.int64) for name, value in fill.items()}
     for number, row in enumerate(rows):
         size = len(row["tokens"])
@@ -109,7 +125,7 @@ def stack(rows: Sequence[Mapping[str, np.ndarray]], length: int) -> Batch:
             column[number, :size] = full[name]
     count = int((columns["targets"] != IGNORE).sum())
     tensors: dict[str, Any] = {name: torch.from_numpy(column) for name, column in columns.items()}
-    return Batch(**tensors, pattern=pattern(columns), capacity=-(-count // BUCKET) * BUCKET)
+    return kind(**tensors, pattern=pattern(columns), capacity=-(-count // BUCKET) * BUCKET, **whole)
 
 
 def positions(document: np.ndarray) -> np.ndarray:

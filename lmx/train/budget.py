@@ -89,6 +89,13 @@ class Budget:
         ahead = self.price(ledger, cost) / 2 if cost else 0
         return min(1.0, (self.spent(ledger) + ahead) / self.total)
 
+    def share(self, ledger: Ledger, cost: Cost | None = None) -> float:
+        """In [0, 1]: what is spent, with `cost` after that step too. For schedules of the data, which is made ahead of time:
+        so a budget of seconds counts as unspent until it is a number of steps."""
+        if self.currency == "seconds" and not self.spends_steps:
+            return 0.0
+        return min(1.0, (self.spent(ledger) + (self.price(ledger, cost) if cost else 0)) / self.total)
+
     def exhausted(self, ledger: Ledger, cost: Cost) -> bool:
         """Whether stopping now is nearer to the budget than after one step more."""
         return self.total - self.spent(ledger) < self.price(ledger, cost) / 2

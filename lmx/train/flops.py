@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lmx.batch import IGNORE, Batch, visible_pairs
+from lmx.batch import IGNORE, Batch
 from lmx.nn import attention
 from lmx.train.learner import Learner
 
@@ -22,31 +22,37 @@ class Flops:
 
     def __init__(self, learner: Learner):
         self.learner = copy.deepcopy(learner).to("meta").train()
-        self.known: dict[tuple, tuple[float, float, float]] = {}
+        self.known: dict[tuple, tuple[float, float, dict[str, int]]] = {}
 
     def __call__(self, batch: Batch) -> int:
         """FLOPs of one forward and backward pass over `batch`, which is on the CPU."""
-        shape = tuple(batch.tokens.shape)
+        shape = shapes(batch)
         if shape not in self.known:
             self.known[shape] = self.count(batch)
-        base, per_target, per_pair = self.known[shape]
-        return round(base + per_target * int(batch.num_targets) + per_pair * visible_pairs(batch))
+        base, per_target, widths = self.known[shape]
+        attended = sum(12 * width * batch.pairs(kind) for kind, width in widths.items())
+        return round(base + per_target * int(batch.num_targets) + attended)
 
-    def count(self, batch: Batch) -> tuple[float, float, float]:
-        """(FLOPs without targets, FLOPs a target, FLOPs a visible pair)"""
+    def count(self, batch: Batch) -> tuple[float, float, dict[str, int]]:
+        """FLOPs without targets, FLOPs a target, and for each kind of pair the sum over calls of heads x head width."""
         asked = torch.full_like(batch.targets, IGNORE)
-        base, width = self.measure(replace(batch, targets=asked, capacity=0))
+        base, widths = self.measure(replace(batch, targets=asked, capacity=0))
         full, _ = self.measure(replace(batch, targets=asked.zero_(), capacity=asked.numel()))
-        return base, (full - base) / asked.numel(), 12 * width
+        return base, (full - base) / max(asked.numel(), 1), widths
 
-    def measure(self, batch: Batch) -> tuple[float, int]:
-        """FLOPs of all products but attention's, and the sum over attention calls of heads x head width."""
-        meta = {
-            field.name: value.to("meta")
-            for field in fields(batch)
-            if isinstance(value := getattr(batch, field.name), Tensor)
-        }
-        with attention.uncounted() as widths, FlopCounterMode(display=False) as counter:
-            torch.stack(list(self.learner(replace(batch, **meta)).values())).sum().backward()
+    def measure(self, batch: Batch) -> tuple[float, dict[str, int]]:
+        """FLOPs of all products but attention's, and the widths of attention by kind."""
+        with attention.uncounted() as calls, FlopCounterMode(display=False) as counter:
+            losses = self.learner(batch.to("meta"))
+            torch.stack([value for value in losses.values() if value.requires_grad]).sum().backward()
         self.learner.zero_grad(set_to_none=True)
-        return counter.get_total_flops(), sum(widths)
+        widths: dict[str, int] = {}
+        for width, kind in calls:
+            widths[kind] = widths.get(kind, 0) + width
+        return counter.get_total_flops(), widths
+
+
+def shapes(batch: Batch) -> tuple:
+    """Of every tensor that the model is given."""
+    own = (tuple(value.shape) for field in fields(batch) if isinstance(value := getattr(batch, field.name), Tensor))
+    return (*own, shapes(batch.source) if batch.source else None)

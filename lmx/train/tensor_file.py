@@ -118,13 +118,13 @@ def read_header(data: bytes) -> dict[str, object]:
 
 def check_unshared(tensors: Mapping[str, Tensor]) -> None:
     """Raises ValueError when two tensors overlap in memory: tied weights would come back untied."""
-    rows = sorted((str(tensor.device), *span(tensor), name) for name, tensor in tensors.items() if tensor.numel())
+    rows = sorted((str(tensor.device), *extent(tensor), name) for name, tensor in tensors.items() if tensor.numel())
     for (device, _, end, name), (other_device, begin, _, other) in itertools.pairwise(rows):
         if device == other_device and begin < end:
             raise ValueError(f"{name} and {other} share memory: save one of them, and tie them again after loading")
 
 
-def span(tensor: Tensor) -> tuple[int, int]:
+def extent(tensor: Tensor) -> tuple[int, int]:
     """First and last address + 1 that the elements lie in."""
     last = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()

@@ -6,7 +6,7 @@ does not depend on how it is cut up. What follows a step (logging, evaluation, c
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from lmx.data.loader import Micro
+from lmx.data.loader import Loader, Micro
 from lmx.data.noise import torch_seed
 from lmx.errors import LmxError, NonFinite
 from lmx.optim.optimizer import Optimizer
@@ -44,7 +44,7 @@ class Step:
 
 
 class Trainer:
-    """`loader(step)` gives this rank's micro-batches of any step, a pure function."""
+    """Objectives, data and budgets meet here, and it knows none of them by name."""
 
     RULES = {"batch_tokens % length == 0": "trainer.batch_tokens must be a multiple of length"}
 
@@ -54,7 +54,7 @@ class Trainer:
         optimizer: Optimizer,
         budget: Budget,
         flops: Flops,
-        loader: Callable[[int], Sequence[Micro]],
+        loader: Loader,
         device: torch.device,
         seed: int,
         *,
@@ -71,12 +71,8 @@ class Trainer:
         self.learner, self.optimizer, self.budget, self.flops, self.loader = learner, optimizer, budget, flops, loader
         self.device, self.seed, self.precision, self.clip = device, seed, precision, clip
         self.batch_tokens, self.micro_batch, self.compile = batch_tokens, micro_batch, compile
-        self.skip_limit, self.log_every, self.checkpoint_every, self.keep = (
-            skip_limit,
-            log_every,
-            checkpoint_every,
-            keep,
-        )
+        self.skip_limit, self.log_every = skip_limit, log_every
+        self.checkpoint_every, self.keep = checkpoint_every, keep
         self.ledger, self.skipped_in_a_row = Ledger(), 0
         self.branching_step: int | None = None  # the last step of the stable phase: its checkpoint is kept
         self.compiled = self.repays_compiling() if compile == "auto" else compile
@@ -86,7 +82,7 @@ class Trainer:
         come to the same answer."""
         if not can_compile(self.device):
             return False
-        micros = self.loader(1)
+        micros = self.loader(1, 0.0)
         steps = self.budget.amount / max(self.budget.price(Ledger(step=1, seconds=1.0), self.cost(micros)), 1e-9)
         flops = sum(self.price(micro).flops for micro in micros)
         seconds = self.budget.amount if self.budget.currency == "seconds" else steps * flops / TYPICAL_FLOPS
@@ -102,7 +98,7 @@ class Trainer:
                 if getattr(module, "compiles", False):
                     module.compile()
         self.learner.train()
-        micro = self.loader(self.ledger.step + 1)[0]
+        micro = self.loader(self.ledger.step + 1, self.budget.share(self.ledger))[0]
         self.backward(micro, dict.fromkeys(self.learner.objective.weights, 1))
         self.optimizer.zero_grad()
 
@@ -133,8 +129,10 @@ class Trainer:
 
     def upcoming(self) -> tuple[Sequence[Micro], Cost]:
         """The next step's micro-batches and what it will spend."""
-        micros = self.loader(self.ledger.step + 1)
-        return micros, self.cost(micros)
+        micros = self.loader(self.ledger.step + 1, self.budget.share(self.ledger))
+        cost = self.cost(micros)
+        self.loader.prepare(self.ledger.step + 2, self.budget.share(self.ledger, cost))
+        return micros, cost
 
     def cost(self, micros: Sequence[Micro]) -> Cost:
         """What the step spends, over all ranks."""
@@ -143,7 +141,7 @@ class Trainer:
 
     def price(self, micro: Micro) -> Cost:
         batch = micro.batch
-        return Cost(micro.tokens, batch.tokens.numel(), int(batch.num_targets), self.flops(batch))
+        return Cost(micro.tokens, batch.num_positions, int(batch.num_targets), self.flops(batch))
 
     def step(self, micros: Sequence[Micro], progress: float, start: float) -> Step:
         """One forward and backward over every micro-batch, one update."""
@@ -178,7 +176,8 @@ class Trainer:
         with autocast(self.device, self.precision):
             losses = self.learner(batch)
         weights = self.learner.objective.weights
-        torch.stack([weights[term] * value / max(counts[term], 1) for term, value in losses.items()]).sum().backward()
+        shares = [weights[term] * value / max(counts[term], 1) for term, value in losses.items() if weights[term]]
+        torch.stack(shares).sum().backward()
         return losses
 
     def gradient_norm(self) -> float:

@@ -33,10 +33,7 @@ def learner(request, vocabulary) -> Learner:
     node = config.load([f"objective={request.param}", *SMALL])
     torch.manual_seed(0)
     model = build(node["model"], vocabulary_size=vocabulary.size)
-    objective = build(
-        node["objective"], length=LENGTH, width=model.width, tied=model.tied, vocabulary=vocabulary,
-        vocabulary_size=vocabulary.size, corpus=None,
-    )  # fmt: skip
+    objective = build(node["objective"], length=LENGTH, model=model, vocabulary=vocabulary, corpus=None)
     return Learner(model, objective)
 
 
@@ -77,13 +74,17 @@ def test_a_sample_does_not_depend_on_its_neighbours(learner, vocabulary):
 def test_a_batch_is_well_formed(learner, vocabulary):
     batch = learner.objective.collate(samples(learner.objective, vocabulary), keys())
     asked = batch.targets != IGNORE
-    assert batch.tokens.shape == (4, LENGTH)
+    assert len(batch.tokens) == 4
+    assert batch.tokens.shape[1] == LENGTH or batch.source
+    assert batch.source is None or batch.source.tokens.shape == (4, LENGTH)
     assert 0 < int(asked.sum()) <= batch.capacity
     assert batch.targets[asked].min() >= 0
     assert max(int(batch.targets.max()), int(batch.tokens.max())) < vocabulary.size
     assert not (asked & (batch.document == PADDING)).any()
-    assert not vocabulary.special[batch.targets[asked].numpy()].any()  # the texts have none
-    mask, pairs = visible(batch)[:, 0], LENGTH * (LENGTH + 1) // 2
+    never = [vocabulary.pad, vocabulary.mask, vocabulary.unk, vocabulary.cls, vocabulary.sep]
+    assert not np.isin(batch.targets[asked].numpy(), never).any()
+    size = batch.tokens.shape[1]
+    mask, pairs = visible(batch)[:, 0], size * (size + 1) // 2
     if batch.pattern == "causal":
         assert visible_pairs(batch) == 4 * pairs == int(mask.sum())
     if batch.pattern == "full":
@@ -152,7 +153,7 @@ def test_learns_one_batch(learner, vocabulary):
     losses = []
     for _ in range(60):
         terms, counts = learner(batch), learner.objective.counts(batch)
-        loss = sum(learner.objective.weights[term] * terms[term] / counts[term] for term in terms)
+        loss = sum(weight * terms[term] / counts[term] for term, weight in learner.objective.weights.items() if weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

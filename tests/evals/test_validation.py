@@ -14,7 +14,7 @@ from lmx.evals.validation import Validation
 from lmx.objectives.clm import CLM
 from lmx.objectives.mlm import MLM
 from lmx.train.learner import Learner
-from tests.conftest import texts
+from tests.conftest import texts, trunk
 from tests.golden.test_mlm import KNOBS
 
 L = 16
@@ -39,7 +39,7 @@ def make(make_model, vocabulary, corpus, objective):
 
 
 def test_bits_per_byte(make_model, vocabulary, corpus):
-    clm = CLM(length=L, width=32, vocabulary_size=vocabulary.size, tied=True, z_loss=0.0)
+    clm = CLM(length=L, model=trunk(32, True), vocabulary=vocabulary, z_loss=0.0)
     validation, learner, batches = make(make_model, vocabulary, corpus, clm)
     result = validation()
     nats = 0.0
@@ -58,7 +58,7 @@ def test_bits_per_byte(make_model, vocabulary, corpus):
 
 
 def test_the_same_every_time_and_without_dropout(make_model, vocabulary, corpus):
-    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "width": 32})
+    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "model": trunk(32)})
     validation, learner, _ = make(make_model, vocabulary, corpus, mlm)
     first = validation()
     assert learner.training
@@ -68,7 +68,7 @@ def test_the_same_every_time_and_without_dropout(make_model, vocabulary, corpus)
 
 
 def test_texts_follow_the_seed(make_model, vocabulary, corpus):
-    clm = CLM(length=L, width=32, vocabulary_size=vocabulary.size, tied=True, z_loss=0.0)
+    clm = CLM(length=L, model=trunk(32, True), vocabulary=vocabulary, z_loss=0.0)
     learner = Learner(make_model(), clm)
     options = {"number": 2, "tokens": 12, "length": L}
     a, b, c = (generate(learner, corpus, CPU, "fp32", seed=seed, **options) for seed in (0, 0, 1))
@@ -78,5 +78,5 @@ def test_texts_follow_the_seed(make_model, vocabulary, corpus):
 
 
 def test_an_objective_that_cannot_write_is_not_asked_to(make_model, vocabulary, corpus):
-    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "width": 32})
+    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "model": trunk(32)})
     assert generate(Learner(make_model(), mlm), corpus, CPU, "fp32", number=2, tokens=3, length=L, seed=0) == []

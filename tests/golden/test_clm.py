@@ -6,7 +6,7 @@ import pytest
 from lmx.batch import IGNORE, PADDING
 from lmx.data.noise import Keys
 from lmx.objectives.clm import CLM
-from tests.conftest import sample
+from tests.conftest import sample, trunk
 
 KEYS = Keys(seed=0, purpose="train", sample=np.arange(1))
 _ = IGNORE
@@ -14,7 +14,7 @@ _ = IGNORE
 
 @pytest.fixture
 def clm(vocabulary) -> CLM:
-    return CLM(length=4, width=8, vocabulary_size=vocabulary.size, tied=True, z_loss=0.0)
+    return CLM(length=4, model=trunk(), vocabulary=vocabulary, z_loss=0.0)
 
 
 def test_window_0_of_a_running_stream(clm):

@@ -8,11 +8,12 @@ from lmx.batch import IGNORE
 from lmx.data import selection
 from lmx.data.noise import Keys
 from lmx.objectives.mlm import MLM
-from tests.conftest import sample, texts
+from tests.conftest import sample, texts, trunk
 
 _ = IGNORE
 KNOBS = {
-    "length": 128, "width": 8, "tied": True, "select": "fixed_round", "rate": 0.15, "predict": 1.0, "mask": 0.8, "swap": 0.1,
+    "length": 128, "model": trunk(), "select": "fixed_round",
+    "rate": 0.15, "last_rate": None, "predict": 1.0, "mask": 0.8, "swap": 0.1,
     "evaluate_rate": 0.15, "wrap": True, "shift": False, "max_targets": None, "z_loss": 0.0,
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmx.nn import transformer
+from lmx.nn import block, transformer
 from lmx.objectives.objective import stack
 
 L = 24
@@ -95,7 +95,7 @@ def test_rotary_scores_depend_on_distance_alone():
 
     def score(m, n):
         a, b = (
-            transformer.rotate(x, *(f(torch.tensor(p) * frequency) for f in (torch.cos, torch.sin)))
+            block.rotate(x, *(f(torch.tensor(p) * frequency) for f in (torch.cos, torch.sin)))
             for x, p in ((q, m), (k, n))
         )
         return float((a * b).sum())

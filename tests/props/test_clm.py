@@ -1,5 +1,7 @@
 """Every token but the first is asked exactly once, after the tokens before it; and the bugs that would break this are caught."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.objectives import clm as module
 from lmx.objectives.clm import CLM
+from tests.conftest import trunk
 
 documents = st.lists(st.lists(st.integers(200, 400), min_size=1, max_size=12), min_size=1, max_size=8)
 END = 1
@@ -33,7 +36,7 @@ def windows(texts, length, apart):
 
 
 def check(texts, length, apart):
-    objective = CLM(length=length, width=8, vocabulary_size=448, tied=True, z_loss=0.0)
+    objective = CLM(length=length, model=trunk(8), vocabulary=SimpleNamespace(size=448), z_loss=0.0)
     stream = [(token, number) for number, text in enumerate(texts) for token in [*text, END]]
     asked = {}
     for start, sample in windows(texts, length, apart):
@@ -88,7 +91,7 @@ def test_seeded_bugs_are_caught(monkeypatch, bug):
 
 
 def test_order_and_position_make_it_causal():
-    objective = CLM(length=6, width=8, vocabulary_size=448, tied=True, z_loss=0.0)
+    objective = CLM(length=6, model=trunk(8), vocabulary=SimpleNamespace(size=448), z_loss=0.0)
     text = Sample(tokens=np.arange(7), segment=np.array([0, 0, 0, 1, 1, 1, 1]), documents=np.zeros(2, int))
     batch = objective.collate([text], Keys(seed=0, purpose="train", sample=np.arange(1)))
     assert torch.equal(batch.order[0], torch.arange(6))

@@ -12,7 +12,7 @@ from lmx.objectives.clm import CLM
 from lmx.objectives.mlm import MLM
 from lmx.train.flops import Flops
 from lmx.train.learner import Learner
-from tests.conftest import texts
+from tests.conftest import texts, trunk
 from tests.golden.test_mlm import KNOBS
 
 T, D, F, DEPTH, ROWS = 64, 48, 96, 3, 4
@@ -33,7 +33,7 @@ def block(c):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("z_loss", [0.0, 1e-4])
 def test_clm(make_model, vocabulary, tied, z_loss):
-    objective = CLM(length=T, width=D, vocabulary_size=vocabulary.size, tied=tied, z_loss=z_loss)
+    objective = CLM(length=T, model=trunk(D, tied), vocabulary=vocabulary, z_loss=z_loss)
     flops, _ = counted(make_model, vocabulary, objective)
     assert flops == pytest.approx(3 * ROWS * (T * DEPTH * block((T + 1) / 2) + T * 2 * D * vocabulary.size), rel=0.01)
 
@@ -41,14 +41,14 @@ def test_clm(make_model, vocabulary, tied, z_loss):
 @pytest.mark.parametrize("rate", [0.15, 0.4])
 @pytest.mark.parametrize("select", ["fixed_round", "bernoulli"])
 def test_mlm_pays_the_head_only_where_asked(make_model, vocabulary, rate, select):
-    objective = MLM(vocabulary=vocabulary, **KNOBS | {"length": T, "width": D, "rate": rate, "select": select})
+    objective = MLM(vocabulary=vocabulary, **KNOBS | {"length": T, "model": trunk(D), "rate": rate, "select": select})
     flops, batch = counted(make_model, vocabulary, objective)
     formula = 3 * (ROWS * T * DEPTH * block(T) + int(batch.num_targets) * 2 * D * vocabulary.size)
     assert flops == pytest.approx(formula, rel=0.01)
 
 
 def test_counting_leaves_the_learner_alone(make_model, vocabulary):
-    objective = CLM(length=T, width=D, vocabulary_size=vocabulary.size, tied=True, z_loss=0.0)
+    objective = CLM(length=T, model=trunk(D, True), vocabulary=vocabulary, z_loss=0.0)
     learner = Learner(make_model(width=D), objective)
     before = learner.model.embedding.weight.clone()
     Flops(learner)

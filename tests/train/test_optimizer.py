@@ -8,6 +8,7 @@ from lmx.optim.optimizer import EPSILON, AdamW, Muon, split
 from lmx.optim.schedule import WSD, Linear
 from lmx.train import tensor_file
 from lmx.train.learner import Learner
+from tests.conftest import trunk
 
 SHARED = {"lr": 0.01, "embedding_lr": 0.02, "betas": [0.9, 0.95], "weight_decay": 0.1}
 KINDS = {"adamw": (AdamW, {}), "muon": (Muon, {"momentum": 0.9})}
@@ -23,7 +24,7 @@ def learner(make_model, vocabulary):
     def build(tied: bool) -> Learner:
         model = make_model(tied=tied)
         torch.manual_seed(1)
-        return Learner(model, CLM(length=8, width=32, vocabulary_size=vocabulary.size, tied=tied, z_loss=0.0))
+        return Learner(model, CLM(length=8, model=trunk(32, tied), vocabulary=vocabulary, z_loss=0.0))
 
     return build
 

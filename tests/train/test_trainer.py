@@ -18,7 +18,7 @@ from lmx.train.budget import Budget
 from lmx.train.flops import Flops
 from lmx.train.learner import Learner
 from lmx.train.trainer import Trainer
-from tests.conftest import texts
+from tests.conftest import texts, trunk
 from tests.golden.test_mlm import KNOBS
 
 L = 32
@@ -30,13 +30,14 @@ def make_trainer(model, objective, vocabulary, cut, *, steps=1, **changes):
     size = objective.raw_lengths(Keys(seed=0, purpose="train", sample=np.arange(1)))[0] + objective.lookahead
     samples = texts(vocabulary, 8, size)
 
-    def loader(step):
+    def loader(step, progress):
         keys = [Keys(seed=0, purpose="train", sample=np.arange(a, a + cut)) for a in range(0, 8, cut)]
         return [
             Micro(batch=objective.collate(samples[a : a + cut], key), tokens=cut * size, first=a, samples=cut)
             for a, key in zip(range(0, 8, cut), keys, strict=True)
         ]
 
+    loader.prepare = lambda step, progress: None
     knobs = {
         "batch_tokens": 8 * L, "micro_batch": None, "precision": "fp32", "compile": False, "clip": 1e9, "skip_limit": 2,
         "log_every": 1, "checkpoint_every": 1, "keep": 2,
@@ -50,9 +51,10 @@ def make_trainer(model, objective, vocabulary, cut, *, steps=1, **changes):
 
 def objectives(vocabulary, name):
     if name == "clm":
-        return CLM(length=L, width=32, vocabulary_size=vocabulary.size, tied=True, z_loss=1e-3)
+        return CLM(length=L, model=trunk(32, True), vocabulary=vocabulary, z_loss=1e-3)
     return MLM(
-        vocabulary=vocabulary, **KNOBS | {"length": L, "width": 32, "select": "bernoulli", "rate": 0.3, "z_loss": 1e-3}
+        vocabulary=vocabulary,
+        **KNOBS | {"length": L, "model": trunk(32), "select": "bernoulli", "rate": 0.3, "z_loss": 1e-3},
     )
 
 
@@ -92,9 +94,9 @@ def test_the_mean_of_means_is_caught(make_model, vocabulary, monkeypatch):
 @pytest.mark.parametrize("name", ["clm", "mlm"])
 def test_learns_eight_samples_by_heart(make_model, vocabulary, name):
     model = make_model(width=64, mlp=128, tied=False)  # a tied head starts below ln V where a token is shown
-    objective = CLM(length=L, width=64, vocabulary_size=vocabulary.size, tied=False, z_loss=0.0)
+    objective = CLM(length=L, model=trunk(64, False), vocabulary=vocabulary, z_loss=0.0)
     if name == "mlm":
-        objective = MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "width": 64, "tied": False, "rate": 0.3})
+        objective = MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "model": trunk(64, False), "rate": 0.3})
     trainer = make_trainer(model, objective, vocabulary, 8, steps=300)
     losses = [step.losses["loss"] for step in trainer.run()]
     assert losses[0] == pytest.approx(math.log(vocabulary.size), abs=0.15)
@@ -141,7 +143,7 @@ def test_a_batch_without_targets_is_zero_not_nan(make_model, vocabulary):
 @pytest.mark.parametrize("currency", ["tokens", "flops", "targets", "steps"])
 def test_stops_at_the_step_nearest_the_budget(make_model, vocabulary, currency):
     trainer = make_trainer(make_model(), objectives(vocabulary, "clm"), vocabulary, 8)
-    cost = trainer.cost(trainer.loader(1))
+    cost = trainer.cost(trainer.loader(1, 0.0))
     price = 1 if currency == "steps" else getattr(cost, currency)
     for wanted, amount in [(3, 3.4), (4, 3.6), (3, 3)]:
         if currency == "steps":

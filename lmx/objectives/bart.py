@@ -1,0 +1,135 @@
+"""BART: restore a text whose sentences are permuted and whose spans are masked (Lewis et al. 2020, arXiv:1910.13461).
+
+With words 10 to 17 of one token, [MASK] 99, a span of 3 words from the third and one of 2 from the last but one:
+
+    text      10 11 12 13 14 15 16 17
+    source    10 99 14 15 99              replace=span: one [MASK] a span; a span of no words inserts one
+              10 99 99 99 14 15 99 99     replace=tokens: one [MASK] a token
+    target    10 11 12 13 14 15 16 17
+
+In the encoder-decoder layout all of these stand between BOS and EOS, and the decoder begins with EOS, as in fairseq.
+"""
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Interval
+
+from lmx.data.noise import Keys
+from lmx.data.tokenizer import Vocabulary
+from lmx.nn.encoder_decoder import Sharing
+from lmx.nn.transformer import Transformer
+from lmx.objectives.text_to_text import Layout, Pair, TextToText
+
+Share = Annotated[float, Interval(ge=0, le=1)]
+Replace = Literal["span", "tokens", "nothing"]
+
+
+class BART(TextToText):
+    def __init__(
+        self,
+        *,
+        length: int,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        rate: Share,
+        mean_span: Annotated[float, Gt(0)],
+        replace: Replace,
+        swap: Share,
+        permute: Share,
+        delete: Share,
+        rotate: Share,
+        layout: Layout,
+        decoder: Sharing,
+        z_loss: Annotated[float, Ge(0)],
+    ):
+        self.rate, self.mean_span, self.swap = rate, mean_span, swap
+        self.replace: Replace = replace
+        self.permute, self.delete, self.rotate = permute, delete, rotate
+        super().__init__(
+            length=length, model=model, vocabulary=vocabulary, layout=layout, decoder=decoder, z_loss=z_loss
+        )
+        self.start = vocabulary.eos
+
+    def longest(self) -> int:
+        return self.length - 2 if self.layout == "encoder_decoder" else (self.length - 2) // 2
+
+    def pose(self, text: np.ndarray, keys: Keys, rng: np.random.Generator) -> Pair:
+        noised = permute_sentences(text, self.vocabulary.ends_sentence[text], self.permute, rng)
+        noised = self.infill(noised, rng)
+        if self.delete:
+            noised = noised[rng.random(len(noised)) >= self.delete]
+        if rng.random() < self.rotate:
+            noised = np.roll(noised, -rng.integers(len(noised)))
+        begin = [self.vocabulary.bos]
+        target = np.append(text, self.vocabulary.eos)
+        return np.concatenate([begin, noised]), np.concatenate(
+            [begin, target]
+        ) if self.layout == "encoder_decoder" else target
+
+    def infill(self, text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """`rate` of the words replaced in spans of Poisson lengths, which may overlap."""
+        starts = self.vocabulary.starts_word[text]
+        starts[:1] = True
+        words = np.flatnonzero(starts)
+        lengths = span_lengths(math.ceil(len(words) * self.rate - 1e-9), self.mean_span, rng)
+        spans = lengths[lengths > 0]
+        first = rng.permutation(words)[: len(spans)]
+        filler = np.full(len(first), self.vocabulary.mask)
+        swapped = rng.random(len(first)) < self.swap
+        filler[swapped] = rng.choice(self.vocabulary.ordinary, size=int(swapped.sum()))
+        result = replaced(text, starts, first, spans[: len(first)], filler, self.replace)
+        return inserted(result, len(lengths) - len(spans), self.vocabulary.mask, rng)
+
+
+def span_lengths(total: int, mean: float, rng: np.random.Generator) -> np.ndarray:
+    """Poisson lengths, in words, up to the one with which their sum reaches `total`; that one is cut."""
+    lengths = np.zeros(0, dtype=np.int64)
+    while lengths.sum() < total:
+        lengths = np.concatenate([lengths, rng.poisson(mean, size=total)])
+    reached = np.cumsum(lengths)
+    lengths = lengths[: int(np.searchsorted(reached, total)) + 1] if total else lengths
+    if total:
+        lengths[-1] -= lengths.sum() - total
+    return lengths
+
+
+def replaced(
+    text: np.ndarray,
+    starts: np.ndarray,
+    first: np.ndarray,
+    lengths: np.ndarray,
+    filler: np.ndarray,
+    replace: Replace,
+) -> np.ndarray:
+    """Spans of `lengths` words from the tokens `first`, each replaced by its filler; what two spans cover goes once."""
+    words = np.append(np.flatnonzero(starts), len(text))
+    result, kept = text.copy(), np.ones(len(text), dtype=bool)
+    place = np.searchsorted(words, first)
+    for begin, last, token in zip(first, np.minimum(place + lengths, len(words) - 1), filler, strict=True):
+        end = words[last]
+        result[begin : end if replace == "tokens" else begin + 1] = token
+        kept[begin + (replace == "span") : end] = replace == "tokens"
+    return result[kept]
+
+
+def inserted(text: np.ndarray, number: int, token: int, rng: np.random.Generator) -> np.ndarray:
+    """`token` at `number` random places."""
+    places = rng.permutation(len(text) + number)[:number]
+    result = np.full(len(text) + number, token, dtype=np.int64)
+    old = np.ones(len(result), dtype=bool)
+    old[places] = False
+    result[old] = text
+    return result
+
+
+def permute_sentences(text: np.ndarray, ends: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """A `share` of the sentences in random order among the places they had; `ends` [n] bool marks last tokens."""
+    last = ends.copy()
+    last[:-1] &= ~ends[1:]  # several full stops end one sentence
+    sentences = np.split(text, np.flatnonzero(last[:-1]) + 1)
+    chosen = rng.permutation(len(sentences))[: math.ceil(len(sentences) * share - 1e-9)]
+    order = np.arange(len(sentences))
+    order[np.sort(chosen)] = chosen
+    return np.concatenate([sentences[number] for number in order])

@@ -1,0 +1,57 @@
+"""Prefix language modeling: read a prefix from both sides, continue it (Liu et al. 2018; Raffel et al. 2020, arXiv:1910.10683).
+
+With the prefix 7 8 5 of the text 7 8 5 3 9 and end of text 1, layout=prefix:
+
+    tokens    7 8 5 3 9 1
+    targets   . . 3 9 1 .
+    order     0 0 0 1 2 3
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Interval
+
+from lmx.data.noise import Keys
+from lmx.data.tokenizer import Vocabulary
+from lmx.nn.encoder_decoder import Sharing
+from lmx.nn.transformer import Transformer
+from lmx.objectives.span import Mode
+from lmx.objectives.text_to_text import Layout, Pair, TextToText
+
+
+class PrefixLM(TextToText):
+    def __init__(
+        self,
+        *,
+        length: int,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        split: Literal["uniform", "fixed"],
+        rate: Annotated[float, Interval(gt=0, le=0.5)],
+        mode: Mode | None,
+        layout: Layout,
+        decoder: Sharing,
+        z_loss: Annotated[float, Ge(0)],
+    ):
+        self.split, self.rate = split, rate
+        self.prompt = np.array([getattr(vocabulary, mode)] if mode else [], dtype=np.int64)
+        super().__init__(
+            length=length, model=model, vocabulary=vocabulary, layout=layout, decoder=decoder, z_loss=z_loss
+        )
+
+    def longest(self) -> int:
+        if self.layout == "encoder_decoder":
+            return self.length - 1
+        return self.length - 1 - len(self.prompt)
+
+    def pose(self, text: np.ndarray, keys: Keys, rng: np.random.Generator) -> Pair:
+        place = self.prefix(len(text), rng)
+        return np.concatenate([self.prompt, text[:place]]), np.append(text[place:], self.vocabulary.eos)
+
+    def prefix(self, length: int, rng: np.random.Generator) -> int:
+        """Tokens of the prefix: uniform with a mean target of `rate` of the text, as T5 draws it, or fixed."""
+        if self.split == "fixed":
+            return min(max(round((1 - self.rate) * length), 1), length - 1)
+        least = min(max(round((1 - 2 * self.rate) * (length - 1)), 1), length - 1)
+        return int(rng.integers(least, length))

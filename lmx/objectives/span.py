@@ -1,0 +1,119 @@
+"""Span corruption: a sentinel stands for each hidden span, the target says what it was (T5, arXiv:1910.10683).
+
+With tokens 10 to 21, spans of 1, 2 and 2 tokens, sentinels 99, 98, 97 and end of text 1:
+
+    noise     0 0 0 1 0 0 1 1 0 0 1 1
+    source    10 11 12 99 14 15 98 18 19 97
+    target    99 13 98 16 17 97 20 21 1         final_sentinel: ... 97 20 21 96 1
+
+The target is built from the spans, not from the complement of the noise as T5 does: the same where the last token is noise, which
+without `roll` it always is, and right where it is not.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Interval
+
+from lmx.data.noise import Keys
+from lmx.data.spans import counts, longest_encoded, longest_joined, random_spans, runs, sizes
+from lmx.data.tokenizer import Vocabulary
+from lmx.errors import LmxError
+from lmx.nn.encoder_decoder import Sharing
+from lmx.nn.transformer import Transformer
+from lmx.objectives.text_to_text import Layout, Pair, TextToText
+
+Mode = Literal["r", "s", "x"]
+
+
+class SpanCorruption(TextToText):
+    RULES = {
+        "length * rate / mean_span / (1 + 2 * rate / mean_span) <= 128 + 384 * (vocabulary >= 16384)": (
+            "objective.rate / objective.mean_span must leave a sentinel for each span (128; 512 from 16384 rows up)"
+        ),
+    }
+
+    def __init__(
+        self,
+        *,
+        length: int,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        noise: Literal["spans", "iid", "shuffle"],
+        rate: Annotated[float, Interval(gt=0, lt=1)],
+        mean_span: Annotated[float, Ge(1)],
+        roll: bool,
+        final_sentinel: bool,
+        mode: Mode | None,
+        layout: Layout,
+        decoder: Sharing,
+        z_loss: Annotated[float, Ge(0)],
+    ):
+        self.noise, self.rate, self.mean_span, self.roll, self.final_sentinel = (
+            noise,
+            rate,
+            mean_span,
+            roll,
+            final_sentinel,
+        )
+        self.spare = roll + final_sentinel  # a rolled span may be cut in two
+        self.prompt = np.array([getattr(vocabulary, mode)] if mode else [], dtype=np.int64)
+        super().__init__(
+            length=length, model=model, vocabulary=vocabulary, layout=layout, decoder=decoder, z_loss=z_loss
+        )
+        most = self.most_sentinels()
+        if most > len(vocabulary.sentinels):
+            raise LmxError(
+                f"objective.rate / objective.mean_span must leave a sentinel for each span, got {most} spans for "
+                f"{len(vocabulary.sentinels)} sentinels. Raise objective.mean_span, or lower length or objective.rate."
+            )
+
+    def longest(self) -> int:
+        if self.noise != "spans":
+            return self.length - 1 - len(self.prompt) if self.layout == "encoder_decoder" else (self.length - 2) // 2
+        if self.layout == "encoder_decoder":
+            return longest_encoded(self.length - len(self.prompt) - self.roll, self.rate, self.mean_span)
+        return longest_joined(self.length - 2 * self.roll - self.final_sentinel, self.rate, self.mean_span)
+
+    def longest_target(self) -> int:
+        if self.noise != "spans":
+            return self.length
+        return sizes(self.raw_length, self.rate, self.mean_span)[1] + self.spare
+
+    def most_sentinels(self) -> int:
+        if self.noise == "shuffle":
+            return 0
+        if self.noise == "iid":  # as many runs as the mean and five deviations
+            mean = self.raw_length * self.rate * (1 - self.rate)
+            return int(mean + 5 * mean**0.5) + self.spare
+        return counts(self.raw_length, self.rate, self.mean_span)[1] + self.spare
+
+    def pose(self, text: np.ndarray, keys: Keys, rng: np.random.Generator) -> Pair:
+        if self.noise == "shuffle":
+            return np.concatenate([self.prompt, rng.permutation(text)]), np.append(text, self.vocabulary.eos)
+        source, target = self.split(text, self.mask(len(text), rng))
+        return np.concatenate([self.prompt, source]), target
+
+    def mask(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        """[length] bool, True is noise."""
+        if self.noise == "iid":
+            mask = rng.random(length) < self.rate
+            mask[rng.integers(length)] = True  # something is asked
+            begins, most = runs(mask)[0], len(self.vocabulary.sentinels) - self.spare
+            if len(begins) > most:
+                mask[begins[most] :] = False
+            return mask
+        mask = random_spans(length, self.rate, self.mean_span, rng)
+        return np.roll(mask, rng.integers(length)) if self.roll else mask
+
+    def split(self, text: np.ndarray, mask: np.ndarray) -> Pair:
+        """Source and target of a text [n] and its noise [n] bool."""
+        begins, ends = runs(mask)
+        sentinels = self.vocabulary.sentinels
+        shown = text.copy()
+        shown[begins] = sentinels[: len(begins)]
+        first = np.zeros_like(mask)
+        first[begins] = True
+        target = np.insert(text[mask], np.cumsum(ends - begins) - (ends - begins), sentinels[: len(begins)])
+        last = [sentinels[len(begins)]] if self.final_sentinel else []
+        return shown[~mask | first], np.concatenate([target, [*last, self.vocabulary.eos]]).astype(np.int64)
