@@ -95,9 +95,13 @@ def visible(batch: Batch, *, strict: bool = False) -> Tensor:
 
 
 def crossing(batch: Batch, source: Batch) -> Tensor:
-    """[B, 1, L, S] bool, True where a decoder's query may attend to the encoder's key: in the same document."""
-    same = batch.document[:, :, None] == source.document[:, None, :]
-    return (same & (source.document != PADDING)[:, None, :])[:, None]
+    """[B, 1, L, S] bool, True where a decoder's query may attend to the encoder's key: in the same document.
+
+    Padding sees the first key, so that no softmax runs over nothing.
+    """
+    seen = (batch.document[:, :, None] == source.document[:, None, :]) & (source.document != PADDING)[:, None, :]
+    first = torch.arange(source.tokens.shape[1], device=source.tokens.device) == 0
+    return (seen | (~seen.any(-1, keepdim=True) & first))[:, None]
 
 
 def visible_pairs(batch: Batch, source: Batch | None = None) -> int:
