@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lmx.data.corpus import Corpus, Documents
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Bytes, Vocabulary
 from lmx.nn.transformer import Transformer
@@ -36,6 +37,24 @@ def make_model(vocabulary):
         return Transformer(**knobs | changes)
 
     return make
+
+
+def documents(vocabulary: Vocabulary, number: int = 8, length: int = 60, seed: int = 0) -> Documents:
+    """A split of random ordinary tokens; every seventh or so ends a sentence."""
+    rng = np.random.default_rng(seed)
+    full_stop = int(np.flatnonzero(vocabulary.ends_sentence)[0])
+    text = rng.choice(vocabulary.ordinary, size=(number, length))
+    text[rng.random(text.shape) < 1 / 7] = full_stop
+    text[:, -1] = vocabulary.eos
+    return Documents(
+        tokens=text.ravel(), offsets=np.arange(number + 1) * length, bytes=np.full(number, length - 1, dtype=np.int64)
+    )
+
+
+@pytest.fixture(scope="session")
+def small_corpus(vocabulary) -> Corpus:
+    train, validation, test = (documents(vocabulary, seed=seed) for seed in range(3))
+    return Corpus(train=train, validation=validation, test=test, vocabulary=vocabulary, fingerprint="random/words")
 
 
 def trunk(width: int = 8, tied: bool = True) -> Any:

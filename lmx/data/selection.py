@@ -1,8 +1,9 @@
 """Which tokens of a sequence are hidden: the selection rules of the masked language models, as pure functions.
 
 Every rule takes `eligible` [n] bool (no special token, no padding), `starts` [n] bool (first token of a word), the rate
-and a generator, and returns [n] bool. Sources: bernoulli, Hugging Face and ModernBERT; fixed_round and whole_word, BERT;
-fixed_prob_round, fairseq's RoBERTa; ngram, ALBERT (arXiv:1909.11942); span_geometric, SpanBERT (arXiv:1907.10529).
+and a generator, and returns [n] bool. Sources: bernoulli, Hugging Face and ModernBERT; fixed_round and whole_word,
+BERT; with_replacement, ELECTRA; fixed_prob_round, fairseq's RoBERTa; ngram, ALBERT (arXiv:1909.11942); span_geometric, SpanBERT
+(arXiv:1907.10529).
 """
 
 from collections.abc import Callable
@@ -23,6 +24,15 @@ def bernoulli(eligible, starts, rate, most, rng) -> np.ndarray:
 def fixed_round(eligible, starts, rate, most, rng) -> np.ndarray:
     """max(1, round(rate x n)) tokens, n counting the special ones too, as BERT does."""
     return without_replacement(eligible, budget(len(eligible), rate, most), rng)
+
+
+def with_replacement(eligible, starts, rate, most, rng) -> np.ndarray:
+    """As many draws as fixed_round has tokens, from all each time: the same token twice is one token (ELECTRA)."""
+    places = np.flatnonzero(eligible)
+    chosen = np.zeros(len(eligible), dtype=bool)
+    if len(places):
+        chosen[places[rng.integers(len(places), size=budget(len(eligible), rate, most))]] = True
+    return chosen
 
 
 def fixed_prob_round(eligible, starts, rate, most, rng) -> np.ndarray:
@@ -106,5 +116,6 @@ def fit(groups: list[np.ndarray], sequence: np.ndarray, length: int, limit: int)
 
 
 RULES: dict[str, Rule] = {
-    rule.__name__: rule for rule in (bernoulli, fixed_round, fixed_prob_round, whole_word, ngram, span_geometric)
+    rule.__name__: rule
+    for rule in (bernoulli, fixed_round, with_replacement, fixed_prob_round, whole_word, ngram, span_geometric)
 }

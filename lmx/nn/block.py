@@ -46,6 +46,12 @@ class Block(nn.Module):
         q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
         return rotate(q, *rotation), rotate(k, *rotation), v
 
+    def query(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        """x [B, Q, D] -> queries alone [B, H, Q, K], for keys and values of other positions"""
+        B, Q, D = x.shape
+        q = F.linear(self.attention_norm(x), self.attention_in.weight[:D])
+        return rotate(q.view(B, Q, self.heads, -1).transpose(1, 2), *rotation)
+
     def join(self, x: Tensor, mixed: Tensor) -> Tensor:
         """What attention found, [B, H, L, K], added to x [B, L, D]."""
         return x + self.drop(self.attention_out(mixed.transpose(1, 2).reshape(x.shape)))

@@ -28,9 +28,13 @@ class Slopes(nn.Module):
 
     compiles = True
 
-    def forward(self, logits: Tensor, targets: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-        """logits [n, V], targets [n] -> nats [n], summed z, and d (nats + z_weight x z) / d logits, [n, V]."""
-        asked = (targets != IGNORE)[:, None]
+    def forward(
+        self, logits: Tensor, targets: Tensor, shares: Tensor | None, z_weight: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """logits [n, V], targets and shares [n] -> nats x shares [n], summed z, and the slope of both, [n, V]."""
+        asked = (targets != IGNORE).float()[:, None]
+        if shares is not None:
+            asked = asked * shares[:, None]
         answer = targets.clamp(min=0)[:, None]
         scores = logits.float()
         top = scores.amax(1, keepdim=True)
@@ -40,18 +44,18 @@ class Slopes(nn.Module):
         share = (scores - lse).exp() * asked
         right = torch.arange(logits.shape[1], device=logits.device) == answer
         slope = share * (1 + 2 * z_weight * lse) if z_weight else share
-        return nats, z, (slope - (right & asked).float()).to(logits.dtype)
+        return nats, z, (slope - right * asked).to(logits.dtype)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """(hidden [N, D], weight [V, D], targets [N], slopes, z_weight) -> ([] nats summed, [] z summed, [N] nats).
+    """(hidden [N, D], weight [V, D], targets and shares [N], slopes, z_weight) -> ([] nats, [] z summed, [N] nats).
 
     The gradient of the sum is that of nats + z_weight x z, the others have none: so z costs no product of its own.
     """
 
     @staticmethod
     def forward(
-        ctx, hidden: Tensor, weight: Tensor, targets: Tensor, slopes: Slopes, z_weight: float
+        ctx, hidden: Tensor, weight: Tensor, targets: Tensor, shares: Tensor | None, slopes: Slopes, z_weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         learn = any(ctx.needs_input_grad[:2])
         nats, z = hidden.new_zeros(len(hidden), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
@@ -60,7 +64,9 @@ class LinearCrossEntropy(torch.autograd.Function):
         rows = max(64, (CHUNK if hidden.device.type == "cpu" else CHUNK_ON_DEVICE) // weight.shape[0])
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            nats[part], more_z, slope = slopes(hidden[part] @ weight.T, targets[part], z_weight)
+            nats[part], more_z, slope = slopes(
+                hidden[part] @ weight.T, targets[part], None if shares is None else shares[part], z_weight
+            )
             z += more_z
             if learn:
                 torch.mm(slope, weight, out=by_hidden[part])
@@ -70,9 +76,9 @@ class LinearCrossEntropy(torch.autograd.Function):
         return nats.sum(), z, nats
 
     @staticmethod
-    def backward(ctx, nats: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx, nats: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         by_hidden, by_weight = ctx.saved_tensors  # scaled in float32: a rounded 1 / N would be one more learning rate
-        return (by_hidden.float() * nats).to(by_hidden.dtype), by_weight * nats, None, None, None
+        return (by_hidden.float() * nats).to(by_hidden.dtype), by_weight * nats, None, None, None, None
 
 
 class VocabularyLoss(nn.Module):
@@ -82,14 +88,16 @@ class VocabularyLoss(nn.Module):
         super().__init__()
         self.slopes, self.z_weight = Slopes(), z_weight
 
-    def forward(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, hidden: Tensor, weight: Tensor, targets: Tensor, shares: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """hidden [N, D], weight [V, D], targets [N] -> summed nats [] and z [], and the nats of each row [N].
 
-        Only the sum has a gradient, that of nats + z_weight x z.
+        Rows count by their `shares` [N], if given. Only the sum has a gradient, that of nats + z_weight x z.
         """
         device = hidden.device.type
         if device == "meta" or not torch.is_autocast_enabled(device):  # meta: where FLOPs are counted
-            return LinearCrossEntropy.apply(hidden, weight, targets, self.slopes, self.z_weight)
+            return LinearCrossEntropy.apply(hidden, weight, targets, shares, self.slopes, self.z_weight)
         hidden = hidden.to(torch.get_autocast_dtype(device))
         with torch.autocast(device, enabled=False):
-            return LinearCrossEntropy.apply(hidden, weight, targets, self.slopes, self.z_weight)
+            return LinearCrossEntropy.apply(hidden, weight, targets, shares, self.slopes, self.z_weight)

@@ -126,10 +126,10 @@ class Mixture(Prediction):
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, MixtureBatch)
         hidden, targets = asked(self.hidden(model, batch), batch)
-        part, _ = asked(batch.part[:, None, None].expand(*batch.targets.shape, 1), batch)
+        part, _ = asked(batch.part[:, None].expand_as(batch.targets), batch)
         nats, z, rows = self.score(hidden, self.output_weight(model), targets)
         losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
-        return losses | {name: (rows * (part[:, 0] == number)).sum() for number, name in enumerate(self.names)}
+        return losses | {name: (rows * (part == number)).sum() for number, name in enumerate(self.names)}
 
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:
         return model(batch) if self.decoder is None else self.decoder(model, batch)

@@ -25,6 +25,9 @@ from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import Prediction, stack
 
 Share = Annotated[float, Interval(ge=0, le=1)]
+Select = Literal[
+    "bernoulli", "fixed_round", "with_replacement", "fixed_prob_round", "whole_word", "ngram", "span_geometric"
+]
 
 
 class MLM(Prediction):
@@ -36,7 +39,7 @@ class MLM(Prediction):
         length: int,
         model: Transformer,
         vocabulary: Vocabulary,
-        select: Literal["bernoulli", "fixed_round", "fixed_prob_round", "whole_word", "ngram", "span_geometric"],
+        select: Select,
         rate: Annotated[float, Interval(gt=0, lt=1)],
         last_rate: Annotated[float, Interval(gt=0, lt=1)] | None,
         predict: Annotated[float, Interval(gt=0, le=1)],
@@ -58,14 +61,24 @@ class MLM(Prediction):
         return np.full(len(keys), self.length - 2 * self.wrap + self.shift)
 
     def collate(self, samples: Sequence[Sample], keys: Keys) -> Batch:
-        rate = self.rate + (self.last_rate - self.rate) * keys.progress
-        rate = self.evaluate_rate if keys.purpose == "validation" else rate
+        rate = self.rate_of(keys)
         rows = [self.pose(sample, rate, keys.generator(number)) for number, sample in enumerate(samples)]
         return stack(rows, self.length)
 
+    def rate_of(self, keys: Keys) -> float:
+        """The share of tokens to corrupt, for now."""
+        if keys.purpose == "validation":
+            return self.evaluate_rate
+        return self.rate + (self.last_rate - self.rate) * keys.progress
+
     def pose(self, sample: Sample, rate: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One row, with one budget. Of packed documents none is asked for another's token."""
-        text, document = self.frame(sample)
+        return self.hide(*self.frame(sample), rate, rng)
+
+    def hide(
+        self, text: np.ndarray, document: np.ndarray, rate: float, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """The row of a framed text [n] and its documents [n]."""
         borders = np.flatnonzero(np.diff(document)) + 1  # between packed documents: no word or span reaches across
         chosen = self.choose(np.insert(text, borders, self.vocabulary.sep), rate, rng)
         chosen = np.delete(chosen, borders + np.arange(len(borders)))

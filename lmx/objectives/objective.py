@@ -1,7 +1,7 @@
 """What an objective is: what to hide from the model, what to ask, how to score the answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from lmx.nn.cross_entropy import Head, VocabularyLoss
 from lmx.nn.transformer import Transformer
 
 Kind = TypeVar("Kind", bound=Batch)
+Piece = TypeVar("Piece")
 EMPTY: Mapping[str, int] = MappingProxyType({})
 BUCKET = 64  # asked positions are rounded up to a multiple, so that the head sees few shapes
 
@@ -90,16 +91,40 @@ class Prediction(Objective):
         return (hidden @ self.output_weight(model).to(hidden.dtype).T).float()
 
 
-def asked(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Hidden states [N, D] and targets [N] of the asked positions; N is `batch.capacity`, filled up with IGNORE.
+def each_document(
+    sample: Sample, end: int, pose: Callable[[np.ndarray, int], Piece], overflow: Callable[[list[Piece]], int]
+) -> list[Piece]:
+    """pose(text, number) of each packed document that fits, of the last one as much as does; a text is at least 2 tokens.
+
+    The documents' `end` tokens are left out: what is made of a text has ends of its own.
+    """
+    found: list[Piece] = []
+    for number in range(int(sample.segment[-1]) + 1):
+        text = sample.tokens[sample.segment == number]
+        text = text[text != end]
+        while len(text) >= 2:
+            piece = pose(text, number)
+            over = overflow([*found, piece])
+            if over <= 0:
+                found.append(piece)
+                break
+            text = text[: len(text) - over]
+    return found
+
+
+def asked(values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Values [B, L, ...] -> [N, ...] and targets [N] of the asked positions; N is `batch.capacity`, filled up with IGNORE.
 
     The number is known on the host, so the shape is static and no device waits.
     """
     targets = batch.targets.flatten()
-    index = (targets != IGNORE).nonzero_static(size=batch.capacity, fill_value=-1)[:, 0]
-    filler = index < 0
-    index = index.clamp(min=0)
-    return hidden.flatten(0, 1)[index], targets[index].masked_fill(filler, IGNORE)
+    index = places(batch)
+    return values.flatten(0, 1)[index.clamp(min=0)], targets[index.clamp(min=0)].masked_fill(index < 0, IGNORE)
+
+
+def places(batch: Batch) -> Tensor:
+    """[N] the asked positions of the flattened batch, filled up with -1."""
+    return (batch.targets.flatten() != IGNORE).nonzero_static(size=batch.capacity, fill_value=-1)[:, 0]
 
 
 def stack(

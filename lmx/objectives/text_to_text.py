@@ -25,7 +25,7 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.encoder_decoder import Decoder, Sharing
 from lmx.nn.transformer import Transformer
-from lmx.objectives.objective import Prediction, stack
+from lmx.objectives.objective import Prediction, each_document, stack
 
 Layout = Literal["prefix", "causal", "encoder_decoder"]
 Pair = tuple[np.ndarray, np.ndarray]  # source and target; a target ends with EOS, a source does not
@@ -72,18 +72,11 @@ class TextToText(Prediction):
 
     def pairs(self, sample: Sample, keys: Keys, number: int) -> list[Pair]:
         """One for each document that fits; of the last one as much as does."""
-        found: list[Pair] = []
-        for document in range(int(sample.segment[-1]) + 1):
-            text = sample.tokens[sample.segment == document]
-            text = text[text != self.vocabulary.eos]
-            while len(text) >= 2:
-                pair = self.pose(text, keys, keys.generator(number, f"document {document}"))
-                over = self.overflow([*found, pair])
-                if over <= 0:
-                    found.append(pair)
-                    break
-                text = text[: len(text) - over]
-        return found
+
+        def pose(text: np.ndarray, document: int) -> Pair:
+            return self.pose(text, keys, keys.generator(number, f"document {document}"))
+
+        return each_document(sample, self.vocabulary.eos, pose, self.overflow)
 
     def overflow(self, pairs: Sequence[Pair]) -> int:
         """How many positions too many they take."""

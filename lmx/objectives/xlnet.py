@@ -1,0 +1,135 @@
+"""XLNet: predict some tokens in a random order, each from those before it in that order (Yang et al. 2019, arXiv:1906.08237).
+
+Two streams share all weights: the content stream sees a token and what comes before it, the query stream, run only where
+something is asked, knows a position and not its token. With 26 = [CLS], positions 1, 3 and 4 asked and random ranks 4 2 0 5 1 3:
+
+    tokens    21 22 23 24 25 26
+    targets    . 22  . 24 25  .
+    order      0  3  0  6  2  4      rank + 1; context that is not asked comes first
+    asked in the order 25, 22, 24; 24 sees 21 22 23 25 26, 25 sees 21 23
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
+
+from lmx.batch import IGNORE, Batch, visible
+from lmx.data.noise import Keys
+from lmx.data.packing import Sample
+from lmx.data.tokenizer import Vocabulary
+from lmx.nn.attention import attend
+from lmx.nn.block import Block
+from lmx.nn.transformer import Transformer
+from lmx.objectives.objective import Prediction, stack
+
+LONGEST = 5  # words of a span; P(n) is proportional to 1/n
+
+
+@dataclass(frozen=True, kw_only=True)
+class PermutedBatch(Batch):
+    query: Tensor  # [B, Q] the asked positions of each row, filled up with 0
+    answer: Tensor  # [B, Q] the tokens there, filled up with IGNORE
+
+    def pairs(self, kind: str) -> int:
+        if kind != "query":
+            return super().pairs(kind)
+        return int((visible(self, strict=True)[:, 0] & (self.targets != IGNORE)[:, :, None]).sum())
+
+
+class XLNet(Prediction):
+    def __init__(
+        self,
+        *,
+        length: int,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        rate: Annotated[float, Interval(gt=0, le=0.5)],
+        context: Annotated[float, Ge(1)],
+        z_loss: Annotated[float, Ge(0)],
+    ):
+        super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
+        self.length, self.rate, self.context = length, rate, context
+        self.start = nn.Parameter(torch.randn(model.width) * 0.3 * model.width**-0.5)
+
+    def raw_lengths(self, keys: Keys) -> np.ndarray:
+        return np.full(len(keys), self.length - 2)  # ... [SEP] [CLS]
+
+    def collate(self, samples: Sequence[Sample], keys: Keys) -> Batch:
+        rows = [self.pose(sample, keys.generator(number)) for number, sample in enumerate(samples)]
+        most = max(1, round(self.rate * self.length))
+        query, answer = np.zeros((len(rows), most), dtype=np.int64), np.full((len(rows), most), IGNORE)
+        for number, row in enumerate(rows):
+            places = np.flatnonzero(row["targets"] != IGNORE)
+            query[number, : len(places)], answer[number, : len(places)] = places, row["targets"][places]
+        return stack(rows, self.length, PermutedBatch, query=torch.from_numpy(query), answer=torch.from_numpy(answer))
+
+    def pose(self, sample: Sample, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        vocabulary = self.vocabulary
+        text = np.concatenate([sample.tokens, [vocabulary.sep, vocabulary.cls]])
+        document = np.pad(sample.segment, (0, 2), mode="edge")
+        asked = self.choose(text, document, rng)
+        return {
+            "tokens": text,
+            "targets": np.where(asked, text, IGNORE),
+            "document": document,
+            "order": order(asked, vocabulary.special[text], rng.permutation(len(text))),
+        }
+
+    def choose(self, text: np.ndarray, document: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """[n] bool: spans of 1 to 5 words, each somewhere in `context` times as many tokens, filled up with single tokens."""
+        goal = max(1, round(self.rate * self.length))
+        eligible = ~self.vocabulary.special[text]
+        starts = (
+            self.vocabulary.starts_word[text]
+            | ~np.append(False, eligible[:-1])
+            | np.append(True, np.diff(document) != 0)
+        )
+        chosen = np.zeros(len(text), dtype=bool)
+        odds = 1 / np.arange(1, LONGEST + 1)
+        place = 0
+        while place < len(text) and chosen.sum() < goal:
+            words = int(rng.choice(LONGEST, p=odds / odds.sum())) + 1
+            window = round(words * self.context)
+            first = place + int(rng.integers(window - words + 1))
+            begins = np.flatnonzero(starts[first:]) + first
+            if len(begins) == 0:
+                break
+            last = begins[words] if len(begins) > words else len(text)
+            span = np.arange(begins[0], last)
+            span = span[eligible[span] & (document[span] == document[begins[0]])][: goal - chosen.sum()]
+            chosen[span] = True
+            place = max(place + window, int(last))
+        rest = rng.permutation(np.flatnonzero(eligible & ~chosen))
+        chosen[rest[: max(0, goal - chosen.sum())]] = True
+        return chosen
+
+    def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(batch, PermutedBatch)
+        hidden = self.query(model, batch)
+        nats, z, _ = self.score(hidden.flatten(0, 1), self.output_weight(model), batch.answer.flatten())
+        return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+
+    def query(self, model: Transformer, batch: PermutedBatch) -> Tensor:
+        """[B, Q, D] the query stream's hidden states, normalised"""
+        strict = visible(batch, strict=True)[:, 0]
+        strict = strict.gather(1, batch.query[:, :, None].expand(-1, -1, strict.shape[2]))[:, None]
+        seen, asked = model.view(batch), model.view(batch, mask=strict, kind="query")
+        rotation, turned = model.rotation(batch.position), model.rotation(batch.position.gather(1, batch.query))
+        x = model.embed(batch)
+        g = self.start.to(x.dtype).expand(*batch.query.shape, -1)
+        dropout = model.dropout if model.training else 0.0
+        for block in cast(Iterable[Block], model.blocks):
+            q, k, v = block.project(x, rotation)
+            g = block.think(block.join(g, attend(block.query(g, turned), k, v, asked, dropout)))
+            x = block.think(block.join(x, attend(q, k, v, seen, dropout)))
+        return model.norm(g)
+
+
+def order(asked: np.ndarray, special: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """[n] rank + 1 of what is asked and of special tokens; 0 for the rest, which everything may see."""
+    return np.where(asked | special, ranks + 1, 0)
