@@ -34,8 +34,10 @@ Ask = Literal["completions", "last", "all"]
 LOOKED_AT = 100  # documents, to know whether a corpus has conversations at all
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Conversation:
+    """As the model reads it."""
+
     tokens: np.ndarray  # [n] int64
     answer: np.ndarray  # [n] bool, tokens to predict
 
