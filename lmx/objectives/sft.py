@@ -11,7 +11,7 @@ to the sample in which it begins: from there it goes on as far as the row does, 
 are passed over. A document that does not begin with a speaker is one turn of the assistant, which nobody asked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -31,7 +31,7 @@ from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import BUCKET, Prediction, asked, stack
 
 Ask = Literal["completions", "last", "all"]
-LOOKED_AT = 100  # documents, to know whether a corpus has conversations at all
+LOOKED_AT = 100  # documents, to know whether a corpus has conversations at all; fewer would prove nothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,12 +69,16 @@ class SFT(Prediction):
         if prompt_weight:
             self.weights["prompt"] = prompt_weight
             self.score_prompt = VocabularyLoss(0.0)
-        if corpus and not any(read(vocabulary.decode(text)) for text in some(corpus.train)):
+        if corpus and len(corpus.train) >= LOOKED_AT and not self.converses(corpus.train):
             raise LmxError(
-                "data must hold conversations for objective=sft, got none in "
-                f"{min(LOOKED_AT, len(corpus.train))} documents: each begins with '### User: ' or '### System: '. "
-                "Type data=instructions, or objective=clm for other texts."
+                f"data must hold conversations for objective=sft, got none in {LOOKED_AT} documents: they begin with "
+                "'### User: ' or '### System: '. Type data=instructions, or objective=clm for other texts."
             )
+
+    def converses(self, documents: Documents) -> bool:
+        """Whether any of LOOKED_AT documents, from all over a split, is a conversation."""
+        places = np.linspace(0, len(documents) - 1, LOOKED_AT).astype(np.int64)
+        return any(read(self.vocabulary.decode(documents[place])) for place in places.tolist())
 
     def raw_lengths(self, keys: Keys) -> np.ndarray:
         return np.full(len(keys), self.length)
@@ -168,11 +172,6 @@ class SFT(Prediction):
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row: conversations up to [ASSISTANT] or beyond."""
         return self.logits(model, model(batch)[:, -1])
-
-
-def some(documents: Documents) -> Iterator[np.ndarray]:
-    """LOOKED_AT documents from all over a split."""
-    return (documents[int(place)] for place in np.linspace(0, len(documents) - 1, LOOKED_AT))
 
 
 def whole(piece: np.ndarray, document: np.ndarray) -> np.ndarray | None:

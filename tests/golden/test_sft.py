@@ -132,8 +132,9 @@ def test_nothing_to_ask_is_said(vocabulary):
     assert sft.collate([long, short], KEYS).num_targets == 3, "one row may be empty"
     with pytest.raises(LmxError, match=r"^length must reach an answer .*=completions\), got 8 .* Type length=16 or"):
         sft.collate([long], KEYS)
-    with pytest.raises(LmxError, match=r"^data must hold conversations .* none in 2 documents.* data=instructions"):
-        make(vocabulary, corpus=corpus(vocabulary, "plain", "text"))
+    with pytest.raises(LmxError, match=r"^data must hold conversations .* none in 100 documents.* data=instructions"):
+        make(vocabulary, corpus=corpus(vocabulary, *["plain"] * 120))
+    assert make(vocabulary, corpus=corpus(vocabulary, *["plain"] * 60, *[TALK] * 60)), "some of it may be plain"
 
 
 def test_weighed_prompts_are_a_term_of_their_own(vocabulary, make_model):
