@@ -1,0 +1,95 @@
+"""XLNet: the worked example of its module, that no query sees its own token or a later one, and its spans."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lmx.batch import IGNORE, visible
+from lmx.data.noise import Keys
+from lmx.objectives import xlnet
+from lmx.objectives.objective import stack
+from lmx.objectives.xlnet import XLNet
+from tests.conftest import sample, texts
+
+_ = IGNORE
+KNOBS = {"length": 48, "rate": 1 / 6, "context": 6.0, "z_loss": 0.0}
+ASKED = np.array([0, 1, 0, 1, 1, 0], dtype=bool)
+SPECIAL = np.array([0, 0, 0, 0, 0, 1], dtype=bool)
+RANKS = np.array([4, 2, 0, 5, 1, 3])
+
+
+@pytest.fixture
+def make(make_model, vocabulary):
+    return lambda **changes: XLNet(model=make_model(), vocabulary=vocabulary, **KNOBS | changes)
+
+
+def test_who_sees_whom():
+    order = xlnet.order(ASKED, SPECIAL, RANKS)
+    assert order.tolist() == [0, 3, 0, 6, 2, 4]
+    batch = stack([{"tokens": np.arange(21, 27), "targets": np.where(ASKED, np.arange(21, 27), _), "order": order}], 6)
+    query, content = visible(batch, strict=True)[0, 0], visible(batch)[0, 0]
+    wanted = {1: {0, 2, 4}, 3: {0, 1, 2, 4, 5}, 4: {0, 2}}
+    for place, keys in wanted.items():
+        assert set(query[place].nonzero()[:, 0].tolist()) == keys
+        assert set(content[place].nonzero()[:, 0].tolist()) == keys | {place}
+    assert set(content[0].nonzero()[:, 0].tolist()) == {0, 2}
+    assert set(content[5].nonzero()[:, 0].tolist()) == {0, 1, 2, 4, 5}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_query_sees_its_token_or_a_later_one(make, make_model, vocabulary, seed):
+    """Another token at an asked place changes, exactly, only what is asked after it in the random order."""
+    objective, model = make(), make_model(depth=2)
+    keys = Keys(seed=seed, purpose="train", sample=np.arange(1))
+    batch = objective.collate(texts(vocabulary, 1, 46, seed), keys)
+    places = batch.query[0][batch.answer[0] != _]
+    with torch.no_grad():
+        before = objective.query(model, batch)[0]
+        for place in places.tolist():
+            other = batch.tokens.clone()
+            other[0, place] = vocabulary.ordinary[(int(other[0, place]) + 1) % 50]
+            moved = (objective.query(model, replace(batch, tokens=other))[0] - before).abs().amax(-1)[: len(places)]
+            later = batch.order[0, places] > batch.order[0, place]
+            assert (moved[~later] == 0).all()
+            assert (moved[later] > 0).all()
+
+
+def test_only_the_asked_rows_are_run_and_answered(make, vocabulary):
+    objective = make()
+    batch = objective.collate(texts(vocabulary, 3, 46), Keys(seed=0, purpose="train", sample=np.arange(3)))
+    assert batch.query.shape == (3, 8)
+    for row in range(3):
+        asked = batch.answer[row] != _
+        assert int(asked.sum()) == 8
+        assert torch.equal(batch.tokens[row, batch.query[row]], batch.answer[row])
+        assert torch.equal(batch.targets[row, batch.query[row]], batch.answer[row])
+    assert batch.tokens[:, -2:].tolist() == [[vocabulary.sep, vocabulary.cls]] * 3
+    strict = visible(batch, strict=True)[:, 0]
+    assert batch.pairs("query") == int(strict[batch.targets != _].sum())
+
+
+def test_special_tokens_are_not_asked_and_spans_stay_in_their_document(make, vocabulary):
+    objective = make()
+    rng = np.random.default_rng(0)
+    for number in range(200):
+        one, two = (list(rng.choice(vocabulary.ordinary, size=size)) for size in (20, 24))
+        text = sample([*one, vocabulary.eos], [*two, vocabulary.eos])
+        row = objective.pose(text, np.random.default_rng(number))
+        asked = row["targets"] != _
+        assert asked.sum() == 8
+        assert not vocabulary.special[row["targets"][asked]].any()
+
+
+def test_spans_have_the_mean_of_their_distribution(make, vocabulary):
+    """1 to 5 words with P(n) ~ 1/n: 2.19 words; here every token is a word."""
+    words = vocabulary.ordinary[vocabulary.starts_word[vocabulary.ordinary]]
+    objective, lengths = make(length=4096), []
+    text = np.random.default_rng(0).choice(words, size=4096)
+    for seed in range(12):
+        chosen = objective.choose(text, np.zeros(4096, dtype=int), np.random.default_rng(seed))[:3000]
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(int), [0]])))
+        lengths += (edges[1::2] - edges[::2]).tolist()
+    assert np.mean(lengths) == pytest.approx(2.19, abs=0.25)  # neighbouring spans run together now and then
+    assert max(lengths) >= 5
