@@ -51,6 +51,8 @@ class Validation:
         means = {term: sums[term] / counts[term] if counts[term] else None for term in sums}
         loss = sum(objective.weights[term] * value for term, value in means.items() if value is not None)
         result = {"loss": loss} | {f"loss/{term}": value for term, value in means.items()} | self.references
+        constants = objective.constants(sums, counts)
+        result |= {f"constant/{term}": value for term, value in constants.items()}
         if self.references["bytes"]:
             result["bits_per_byte"] = bits(sums["loss"]) / self.references["bytes"]
         return result

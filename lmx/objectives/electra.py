@@ -14,7 +14,7 @@ one shown as it is), and the generator's samples 11, 77 and 78:
 plus a difference of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -31,7 +31,7 @@ from lmx.data.tokenizer import Vocabulary
 from lmx.nn.cross_entropy import CHUNK, Head
 from lmx.nn.transformer import Stack, Transformer
 from lmx.objectives.mlm import MLM, Select
-from lmx.objectives.objective import asked, places
+from lmx.objectives.objective import asked, entropy, places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,11 @@ class ELECTRA(MLM):
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         own = batch.num_targets if self.task in ("detect_asked", "replace_mlm") else self.scored(batch).sum()
         return super().counts(batch) | {"trunk": own, "replaced": batch.num_targets}
+
+    def constants(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, float]:
+        if self.task not in ("detect", "detect_asked"):
+            return {}
+        return {"trunk": entropy(sums["replaced"] / max(counts["trunk"], 1))}
 
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, SampledBatch)

@@ -1,5 +1,6 @@
 """What an objective is: what to hide from the model, what to ask, how to score the answer."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -53,6 +54,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         """term -> [] loss in nats, summed over its predictions."""
+
+    def constants(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, float]:
+        """Further term -> mean nats that the best constant prediction would have reached, given what was seen of all terms."""
+        return {}
 
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row, where `generates`."""
@@ -125,6 +130,11 @@ def asked(values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 def places(batch: Batch) -> Tensor:
     """[N] the asked positions of the flattened batch, filled up with -1."""
     return (batch.targets.flatten() != IGNORE).nonzero_static(size=batch.capacity, fill_value=-1)[:, 0]
+
+
+def entropy(share: float) -> float:
+    """Nats of a yes or no whose yes has that share: what knowing the base rate alone costs."""
+    return -sum(part * math.log(part) for part in (share, 1 - share) if part > 0)
 
 
 def stack(

@@ -12,7 +12,7 @@ long as the one it replaces: neither length nor ending tells them apart. `relati
 question.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -29,7 +29,7 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
 from lmx.objectives.mlm import MLM, Select, Share
-from lmx.objectives.objective import asked, stack
+from lmx.objectives.objective import asked, entropy, stack
 
 TRIES = 10  # to draw a document that is not the same, as in BERT
 Pair = tuple[np.ndarray, np.ndarray, int]  # first and second segment, relation
@@ -69,7 +69,7 @@ class SegmentPair(MLM):
         self.segments = nn.Embedding(2, model.width)
         nn.init.normal_(self.segments.weight, std=0.3 * model.width**-0.5)
         if relation != "none":
-            self.weights["relation"] = 1.0
+            self.weights |= {"relation": 1.0, "unlike": 0.0}
             self.pool, self.judge = nn.Linear(model.width, model.width), nn.Linear(model.width, 2)
             self.judge.is_head = True  # type: ignore[assignment]  # rows, no matrix: optimizers treat them like an embedding
 
@@ -126,8 +126,11 @@ class SegmentPair(MLM):
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, PairBatch)
-        own = {"relation": (answers(batch) != IGNORE).sum()} if "relation" in self.weights else {}
-        return super().counts(batch) | own
+        asked = (answers(batch) != IGNORE).sum()
+        return super().counts(batch) | ({"relation": asked, "unlike": asked} if "relation" in self.weights else {})
+
+    def constants(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, float]:
+        return {"relation": entropy(sums["unlike"] / max(counts["relation"], 1))} if "relation" in self.weights else {}
 
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, PairBatch)
@@ -137,6 +140,7 @@ class SegmentPair(MLM):
         losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
         if "relation" in self.weights:
             verdict = self.judge(torch.tanh(self.pool(hidden[:, 0]))).float()
+            losses["unlike"] = (answers(batch) == 1).sum().float()
             losses["relation"] = F.cross_entropy(verdict, answers(batch), ignore_index=IGNORE, reduction="sum")
         return losses
 

@@ -25,11 +25,33 @@ def number(value: float | None) -> str:
 
 
 def quality(line: dict[str, Any]) -> str:
-    """Beside a validation loss: bits per byte where they exist, and what counting words would reach."""
+    """Beside a validation loss: bits per byte where they exist, what counting words would reach, and the other terms."""
+    return " · ".join([native(line), *(further(line, name) for name in terms(line))])
+
+
+def native(line: dict[str, Any]) -> str:
     if line.get("bits_per_byte") is None:
         return f"nats (unigram {line['unigram_nats']:.3f})"
     baselines = f"unigram {line['unigram_bits_per_byte']:.3f}, bigram {line['bigram_bits_per_byte']:.3f}"
     return f"nats · {line['bits_per_byte']:.3f} bits/byte ({baselines})"
+
+
+def terms(line: dict[str, Any]) -> list[str]:
+    """The terms of a loss besides the one that is named like it."""
+    names = [key.removeprefix("loss/") for key in line if key.startswith("loss/")]
+    return [name for name in names if name not in ("loss", "z")]
+
+
+def further(line: dict[str, Any], name: str) -> str:
+    constant = line.get(f"constant/{name}")
+    value = line[f"loss/{name}"]
+    shown = "–" if value is None else f"{value:.3f}"
+    return f"{name} {shown}" + (f" (constant {constant:.3f})" if constant is not None else "")
+
+
+def own(line: dict[str, Any]) -> float | None:
+    """The mean nats of what the vocabulary head is asked, which the unigram's figure belongs to."""
+    return line.get("loss/loss", line["loss"])
 
 
 def speed(line: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmx.runs import STYLES, Run
-from lmx.track.figures import clock, curve, flat, number, quality, speed, spent
+from lmx.track.figures import clock, curve, flat, number, own, quality, speed, spent
 from lmx.track.tail import Tail
 
 EVERY = 0.25  # seconds between two looks
@@ -93,7 +93,7 @@ def figures(progress: Progress) -> RenderableType:
     if line := progress.metrics:
         table.add_row("loss", number(line["loss"]), Text(curve(list(progress.losses.values())), "green"))
     if progress.validation:
-        table.add_row("validation", number(progress.validation["loss"]), Text(quality(progress.validation), "dim"))
+        table.add_row("validation", number(own(progress.validation)), Text(quality(progress.validation), "dim"))
     for name, parts in (("speed", speed(line)), ("spent", spent(line))) if line else ():
         value, _, unit = parts[0].rpartition(" ")
         table.add_row(name, value, Text(" · ".join([unit, *parts[1:]]), "dim"))
@@ -133,7 +133,7 @@ def follow_plainly(progress: Progress, running: Callable[[], bool], console: Con
             head = [progress.step(line["step"]), f"{line['progress']:.0%}", f"loss {number(line['loss'])}"]
             say(console, " · ".join([*head, *speed(line), *spent(line), *filter(None, [progress.left()])]))
         for line in validation:
-            say(console, f"{progress.step(line['step'])} · validation {number(line['loss'])} {quality(line)}")
+            say(console, f"{progress.step(line['step'])} · validation {number(own(line))} {quality(line)}")
         if ended:
             return
         time.sleep(EVERY)
@@ -164,7 +164,7 @@ def summary(progress: Progress, console: Console) -> None:
         head = [f"{progress.step()} in {clock(line['seconds'])} of training", f"loss {number(line['loss'])}"]
         say(console, " · ".join([*head, *speed(line), *spent(line)]), indent=2)
     if line := progress.validation:
-        say(console, f"validation {number(line['loss'])} {quality(line)}", indent=2)
+        say(console, f"validation {number(own(line))} {quality(line)}", indent=2)
     for sample in progress.run.lines("evals/samples.jsonl")[-3:]:
         say(console, (flat(sample["prompt"]), "bold"), " ", (flat(sample["text"]), "dim"), indent=2)
     if status.get("note"):
