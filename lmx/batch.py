@@ -109,17 +109,18 @@ def visible_pairs(batch: Batch, source: Batch | None = None) -> int:
 
     With a `source`, its positions are the keys, of the same document.
     """
-    group, order = places(batch)
-    keys, key_order = places(source) if source else (group, order)
+    documents = max(batch.tokens.shape[1], source.tokens.shape[1] if source else 0)
+    group, order = places(batch, documents)
+    keys, key_order = places(source, documents) if source else (group, order)
     span = int(max(order.max(initial=0), key_order.max(initial=0))) + 1
     key = np.sort(keys * span + key_order)
     last = group * span + (span - 1 if source else order)
     return int((np.searchsorted(key, last, side="right") - np.searchsorted(key, group * span, side="left")).sum())
 
 
-def places(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """(a number for each document of each row, order) of the real positions, both [n]."""
+def places(batch: Batch, documents: int) -> tuple[np.ndarray, np.ndarray]:
+    """(a number for each document of each row, order) of the real positions, both [n]; a row has at most `documents`."""
     document, order = batch.document.cpu().numpy(), batch.order.cpu().numpy()
     row = np.broadcast_to(np.arange(len(document))[:, None], document.shape)
     real = document != PADDING
-    return (row * document.shape[1] + document)[real], order[real]
+    return (row * documents + document)[real], order[real]

@@ -123,10 +123,11 @@ class XLNet(Prediction):
         x = model.embed(batch)
         g = self.start.to(x.dtype).expand(*batch.query.shape, -1)
         dropout = model.dropout if model.training else 0.0
-        for block in cast(Iterable[Block], model.blocks):
+        for number, block in enumerate(cast(Iterable[Block], model.blocks), start=1):
             q, k, v = block.project(x, rotation)
             g = block.think(block.join(g, attend(block.query(g, turned), k, v, asked, dropout)))
-            x = block.think(block.join(x, attend(q, k, v, seen, dropout)))
+            if number < model.depth:  # nobody reads the content stream after the last block
+                x = block.think(block.join(x, attend(q, k, v, seen, dropout)))
         return model.norm(g)
 
 
