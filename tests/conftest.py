@@ -51,10 +51,14 @@ def documents(vocabulary: Vocabulary, number: int = 8, length: int = 60, seed: i
     )
 
 
-@pytest.fixture(scope="session")
-def small_corpus(vocabulary) -> Corpus:
+def corpus_of(vocabulary: Vocabulary) -> Corpus:
     train, validation, test = (documents(vocabulary, seed=seed) for seed in range(3))
     return Corpus(train=train, validation=validation, test=test, vocabulary=vocabulary, fingerprint="random/words")
+
+
+@pytest.fixture(scope="session")
+def small_corpus(vocabulary) -> Corpus:
+    return corpus_of(vocabulary)
 
 
 def trunk(width: int = 8, tied: bool = True) -> Any:

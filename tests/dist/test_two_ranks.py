@@ -65,11 +65,7 @@ def ranks(run: Run) -> list[int]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if (
-            b"lmx.worker" in words
-            and str(run.path).encode() in words
-            and b"torch.distributed.run" not in words
-        ):
+        if b"lmx.worker" in words and str(run.path).encode() in words and b"torch.distributed.run" not in words:
             found.append(int(entry.name))
     return found
 
@@ -86,19 +82,14 @@ def close(run: Run, other: Run) -> None:
     """The same lines but for rounding: gradients of two ranks are summed in another order."""
     for name in ("metrics.jsonl", "evals/validation.jsonl"):
         rows = [
-            [
-                {key: value for key, value in line.items() if key not in tiny.TIMED}
-                for line in each.lines(name)
-            ]
+            [{key: value for key, value in line.items() if key not in tiny.TIMED} for line in each.lines(name)]
             for each in (run, other)
         ]
         assert len(rows[0]) == len(rows[1]) > 5
         for a, b in zip(*rows, strict=True):
             assert a.keys() == b.keys()
             for key in a:
-                assert a[key] == (b[key] if b[key] is None else pytest.approx(b[key], rel=1e-5, abs=1e-5)), (
-                    key
-                )
+                assert a[key] == (b[key] if b[key] is None else pytest.approx(b[key], rel=1e-5, abs=1e-5)), key
 
 
 def test_two_ranks_equal_one(folder, alone):
