@@ -100,14 +100,22 @@ def tracked(run: Run, tracker: subprocess.Popen) -> str:
 
 def preview(what: str, overrides: Sequence[str], text: str | None = None) -> dict[str, Any]:
     """The JSON of lmx.preview, which needs torch and so a process of its own. Raises LmxError with its message."""
-    config = plain(overrides)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-        command = [sys.executable, "-P", "-m", "lmx.preview", what, f"{folder}/config.yaml"]
+        more = []
         if text is not None:
             (Path(folder) / "text").write_text(text, encoding="utf-8")
-            command.append(f"{folder}/text")
+            more = [f"{folder}/text"]
+        return tensor_process("lmx.preview", [plain(overrides)], [what], more)
+
+
+def tensor_process(module: str, configs: Sequence[Any], before: Sequence[str] = (), after: Sequence[str] = ()) -> Any:
+    """The JSON that a module prints about configs. Raises LmxError with its message."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [f"{folder}/{number}.yaml" for number in range(len(configs))]
+        for path, config in zip(paths, configs, strict=True):
+            Path(path).write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
         with Console(stderr=True).status("looking …"):
+            command = [sys.executable, "-P", "-m", module, *before, *paths, *after]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         error = LmxError(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,12 +12,16 @@ from lmx.cli.completion import complete_group
 def list_choices(
     group: Annotated[str | None, typer.Argument(help="One of them.", autocompletion=complete_group)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="Measure what each objective does with a text token.")
+    ] = False,
 ) -> None:
     """List what can be chosen: groups, or one's choices.
 
     \b
     lmx list
     lmx list objective
+    lmx list objective --ledger
     """
     from lmx.errors import LmxError, nearest
     from lmx.schema.choices import choices, defaults, groups
@@ -25,7 +29,13 @@ def list_choices(
     known, chosen = groups(), defaults()
     if group is not None and group not in known:
         raise LmxError(f"group must be one of {', '.join(known)}, got '{group}'.{nearest(group, known)}")
-    if as_json:
+    if ledger:
+        if group != "objective":
+            raise LmxError(
+                f"--ledger must be asked of objective, got {group or 'no group'}. Type lmx list objective --ledger."
+            )
+        measured(list(choices("objective")), as_json)
+    elif as_json:
         told = [{"group": name, "default": chosen.get(name), "choices": choices(name)} for name in known]
         print(json.dumps(told if group is None else next(item for item in told if item["group"] == group), indent=2))
     elif group is None:
@@ -36,6 +46,36 @@ def list_choices(
     else:
         rows = ([name, "default" if chosen.get(group) == name else "", about] for name, about in choices(group).items())
         show([group, "", ""], rows)
+
+
+def measured(names: Sequence[str], as_json: bool) -> None:
+    """What every objective does with a sample of text: predictions, and model FLOPs a text token relative to CLM's."""
+    from lmx.cli.launching import tensor_process
+    from lmx.config import load
+
+    entries = tensor_process("lmx.ledger", [load([f"objective={name}"]) for name in names])
+    if as_json:
+        print(json.dumps(entries, indent=2))
+        return
+    base = next(entry["flops_per_token"] for entry in entries if entry["objective"] == "clm")
+    columns = ["objective", "tokens", "positions", "asked", "asked/token", "FLOPs/token", "parameters"]
+    show(columns, (line(entry, base) for entry in entries))
+
+
+def line(entry: dict[str, Any], base: float) -> list[str]:
+    """A row of the table of `measured`."""
+    from lmx.track.figures import short
+
+    asked = sum(entry["predictions"].values())
+    return [
+        entry["objective"],
+        f"{entry['tokens']:.0f}",
+        f"{entry['positions']:.0f}",
+        f"{asked:.0f}",
+        f"{asked / entry['tokens']:.2f}",
+        f"{entry['flops_per_token'] / base:.2f}",
+        short(entry["parameters"]),
+    ]
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

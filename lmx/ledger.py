@@ -1,0 +1,59 @@
+"""What an objective does with a token of text, measured: `python -m lmx.ledger CONFIG.yaml…` prints a JSON list.
+
+Text tokens, positions of the model, predictions and model FLOPs of the same number of samples; a process of its own because the
+command line does not import torch.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lmx.build import build
+from lmx.data.corpus import Corpus, prepare
+from lmx.experiment import new_learner, stream
+from lmx.train.flops import Flops
+
+SAMPLES = 32
+
+
+def entry(config: Mapping[str, Any], corpus: Corpus) -> dict[str, Any]:
+    """Means a sample of `length`, over SAMPLES of them."""
+    learner = new_learner(config, corpus)
+    samples = stream(config, corpus, learner, "train")
+    keys = samples.keys(0, SAMPLES)
+    batch = learner.objective.collate(samples.read(0, SAMPLES), keys)
+    counts, weights = learner.objective.counts(batch), learner.objective.weights
+    tokens = samples.consumed(0, SAMPLES)
+    return {
+        "objective": config["choices"]["objective"],
+        "tokens": tokens / SAMPLES,
+        "positions": batch.num_positions / SAMPLES,
+        "predictions": {
+            term: int(counts[term]) / SAMPLES for term, weight in weights.items() if weight and term != "z"
+        },
+        "flops_per_token": Flops(learner)(batch) / tokens,
+        "parameters": sum(parameter.numel() for parameter in learner.parameters()),
+    }
+
+
+def quiet(phase: str, share: float | None = None) -> None:
+    """The command line shows that it waits."""
+
+
+def main(paths: list[str]) -> int:
+    configs: list[Any] = [OmegaConf.to_container(OmegaConf.load(path)) for path in paths]
+    known: dict[str, Corpus] = {}
+    entries = []
+    for config in configs:
+        key = json.dumps([config["data"], config["tokenizer"]], sort_keys=True)
+        known[key] = known.get(key) or prepare(build(config["data"]), build(config["tokenizer"]), quiet)
+        entries.append(entry(config, known[key]))
+    print(json.dumps(entries))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
