@@ -12,6 +12,7 @@ from lmx.data.corpus import Corpus, prepare
 from lmx.data.loader import Loader
 from lmx.data.noise import torch_seed
 from lmx.data.packing import Samples
+from lmx.errors import LmxError
 from lmx.evals.validation import Validation
 from lmx.train import distributed
 from lmx.train.flops import Flops
@@ -41,6 +42,11 @@ def assemble(config: Mapping[str, Any], device: torch.device, report: Report) ->
         samples, learner.objective.collate, sequences=sequences, micro=micro,
         rank=distributed.rank(), world_size=distributed.world_size(),
     )  # fmt: skip
+    if learner.objective.indivisible and loader.micro < loader.share:
+        raise LmxError(
+            f"trainer.micro_batch must be null with an objective whose rows are each other's candidates, got {micro}. "
+            "Type trainer.micro_batch=null, and objective.sub_batch to save memory."
+        )
     trainer = build(
         config["trainer"],
         learner=learner,

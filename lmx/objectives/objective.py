@@ -34,6 +34,7 @@ class Objective(nn.Module, ABC):
     lookahead = 0  # tokens that a sample sees beyond those it consumes
     measures_text = False  # True: the nats are -log p(text), token by token, so that bits per byte are defined
     generates = False  # True: `next_logits` continues a text
+    indivisible = False  # True: the rows of a step are each other's candidates, and losses of its parts do not add up
 
     def __init__(self) -> None:
         super().__init__()
