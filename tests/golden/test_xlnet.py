@@ -12,6 +12,7 @@ from lmx.objectives import xlnet
 from lmx.objectives.objective import stack
 from lmx.objectives.xlnet import XLNet
 from tests.conftest import sample, texts
+from tests.golden.test_mlm import fake_tokenizer
 
 _ = IGNORE
 KNOBS = {"length": 48, "rate": 1 / 6, "context": 6.0, "z_loss": 0.0}
@@ -93,3 +94,23 @@ def test_spans_have_the_mean_of_their_distribution(make, vocabulary):
         lengths += (edges[1::2] - edges[::2]).tolist()
     assert np.mean(lengths) == pytest.approx(2.19, abs=0.25)  # neighbouring spans run together now and then
     assert max(lengths) >= 5
+
+
+def test_visibility_agrees_with_transformers(vocabulary):
+    """DataCollatorForPermutationLanguageModeling, whose special tokens everything may see and whose targets are shown as [MASK]:
+    with its targets in its order, every row of its permutation mask is what `visible` says."""
+    collator = pytest.importorskip("transformers").DataCollatorForPermutationLanguageModeling
+    tokenizer = fake_tokenizer(vocabulary)
+    torch.manual_seed(0)
+    rows = [{"input_ids": item.tokens.tolist()} for item in texts(vocabulary, 8, 32)]
+    theirs = collator(tokenizer)(rows)
+    hidden = theirs["perm_mask"].bool()  # [B, q, k]: q may not see k
+    for row in range(8):
+        asked = theirs["labels"][row] != _  # its target_mapping has a row for every position
+        rank = (~hidden[row])[:, asked].sum(1)  # targets that each position sees come before it
+        order = torch.where(asked, rank + 1, 0)[None]
+        tokens = torch.tensor(rows[row]["input_ids"])[None]
+        batch = stack([{"tokens": tokens[0].numpy(), "targets": tokens[0].numpy(), "order": order[0].numpy()}], 32)
+        strict = visible(batch, strict=True)[0, 0]
+        assert torch.equal(strict[asked], ~hidden[row][asked])
+        assert torch.equal(visible(batch)[0, 0][~asked], ~hidden[row][~asked])
