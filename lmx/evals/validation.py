@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from annotated_types import Interval
 
@@ -73,10 +74,22 @@ def references(corpus: Corpus, batches: Sequence[Batch], measures_text: bool) ->
     tokens = torch.cat([batch.tokens.flatten() for batch in batches]).numpy()
     asked = targets != IGNORE
     tokens, targets = tokens[asked], targets[asked]
-    unigram = ngrams.unigram_nats(targets)
+    unigram = constant_nats(ngrams, targets, corpus.vocabulary.special)
     result = {"targets": len(targets), "unigram_nats": unigram / max(len(targets), 1), "bits_per_byte": None}
     size = int(corpus.vocabulary.byte_lengths[targets].sum()) if measures_text else 0
     result["bytes"] = size or None
     result["unigram_bits_per_byte"] = bits(unigram) / size if size else None
     result["bigram_bits_per_byte"] = bits(ngrams.bigram_nats(tokens, targets)) / size if size else None
     return result
+
+
+def constant_nats(ngrams: Ngrams, targets: np.ndarray, special: np.ndarray) -> float:
+    """Nats of the best constant prediction, summed: text by its frequencies in training, sentinels and other tokens that an
+    objective adds, which no text has, by their share of the targets themselves."""
+    added = special[targets] & (ngrams.seen[targets] == 0)
+    if not added.any():
+        return ngrams.unigram_nats(targets)
+    shares = np.bincount(targets[added]) / len(targets)
+    text = targets[~added]
+    nats = ngrams.unigram_nats(text) - len(text) * math.log(max(len(text), 1) / len(targets))
+    return nats - float(np.log(shares[targets[added]]).sum())

@@ -10,7 +10,8 @@ import torch
 from lmx.batch import IGNORE
 from lmx.data.noise import Keys
 from lmx.evals.generate import samples as generate
-from lmx.evals.validation import Validation
+from lmx.evals.ngram import Ngrams
+from lmx.evals.validation import Validation, constant_nats
 from lmx.objectives.clm import CLM
 from lmx.objectives.mlm import MLM
 from lmx.train.learner import Learner
@@ -80,3 +81,15 @@ def test_texts_follow_the_seed(make_model, vocabulary, corpus):
 def test_an_objective_that_cannot_write_is_not_asked_to(make_model, vocabulary, corpus):
     mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "model": trunk(32)})
     assert generate(Learner(make_model(), mlm), corpus, CPU, "fp32", number=2, tokens=3, length=L, seed=0) == []
+
+
+def test_the_constant_knows_what_an_objective_adds(vocabulary):
+    """Half of the targets are a sentinel, the other half one text token that training has a quarter of the time: the best constant
+    gives each half its share, and the text its frequency within."""
+    a, b = vocabulary.ordinary[:2]
+    ngrams = Ngrams.count(np.tile([a, b, b, b], 20_000), vocabulary.size)
+    targets = np.tile([vocabulary.sentinels[0], a], 50)
+    assert constant_nats(ngrams, targets, vocabulary.special) == pytest.approx(
+        50 * math.log(2) + 50 * (math.log(2) + math.log(4)), rel=0.01
+    )
+    assert constant_nats(ngrams, targets[1::2], vocabulary.special) == ngrams.unigram_nats(targets[1::2])
