@@ -22,7 +22,8 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from lmx.batch import PADDING, Batch, Pattern, visible
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
-fused_flex = torch.compile(flex_attention)  # uncompiled, it would hold all the scores; compiled at the first call
+# Uncompiled, it would hold all the scores; compiled at the first call. Importing the compiler takes a second that a CPU can save.
+fused_flex = torch.compile(flex_attention) if torch.cuda.is_available() else flex_attention
 UNCOUNTED: ContextVar[list[tuple[int, str]] | None] = ContextVar("uncounted", default=None)
 EXPLICIT_UP_TO = 512  # positions; beyond, the L x L scores cost more than the fused kernel's backward
 
