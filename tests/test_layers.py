@@ -26,7 +26,8 @@ PAPER = {
     "runs": ["config", "errors"],
     "launch": ["runs", "config", "errors"],
     "track": ["runs", "config", "errors"],
-    "cli": ["launch", "track", "runs", "config", "build", "schema", "errors"],
+    "report": ["errors"],
+    "cli": ["launch", "track", "report", "runs", "config", "build", "schema", "errors"],
 }
 TENSOR = {
     "batch": [],
@@ -37,7 +38,9 @@ TENSOR = {
     "train": ["objectives", "nn", "optim", "data", "batch", "errors", "runs"],
     "evals": ["train", "objectives", "nn", "data", "batch", "errors"],
     "experiment": ["evals", "train", "objectives", "nn", "optim", "data", "batch", "build", "errors"],
+    "example": ["experiment", "train", "data", "batch", "build", "errors"],
     "preview": ["experiment", "train", "data", "batch", "build", "errors"],
+    "ledger": ["experiment", "train", "data", "build"],
     "worker": ["experiment", "evals", "train", "build", "runs", "errors"],
 }
 LAYERS = PAPER | TENSOR

@@ -85,8 +85,10 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 1000
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     table.columns[0].style, table.columns[1].style = "cyan", "dim"
     for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table, width=None if console.is_terminal else 1000, soft_wrap=not console.is_terminal)
+    console.print(table)

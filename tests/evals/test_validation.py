@@ -84,7 +84,7 @@ def test_an_objective_that_cannot_write_is_not_asked_to(make_model, vocabulary, 
 
 
 def test_the_constant_knows_what_an_objective_adds(vocabulary):
-    """Half of the targets are a sentinel, the other half one text token that training has a quarter of the time: the best constant
+    """Half of the targets are a sentinel, the other half a text token that training has a quarter of the time: the constant
     gives each half its share, and the text its frequency within."""
     a, b = vocabulary.ordinary[:2]
     ngrams = Ngrams.count(np.tile([a, b, b, b], 20_000), vocabulary.size)

@@ -28,7 +28,7 @@ from lmx.train.trainer import Trainer
 def stateful_order() -> None:
     """Data come in the order in which this process asks for them."""
     count, make = itertools.count(1), Loader.make
-    Loader.make = lambda self, step: make(self, next(count))
+    Loader.make = lambda self, step, progress: make(self, next(count), progress)
 
 
 def stateful_dropout() -> None:
