@@ -85,10 +85,14 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 1000
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     table.columns[0].style, table.columns[1].style = "cyan", "dim"
     for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+    else:  # one line a row, however long
+        console.width = 1000
+        with console.capture() as captured:
+            console.print(table)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
