@@ -11,8 +11,9 @@ and `order[k] <= order[q]`.
     permutation            order = any permutation
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ IGNORE = -100  # a target that is not scored
 PADDING = -1  # a document id that nothing attends to
 
 Pattern = Literal["causal", "full", "mixed"]
+Kind = TypeVar("Kind", bound="Batch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,17 @@ class Batch:
         return replace(self, **moved, source=self.source and self.source.to(device))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """What there is to see of a batch beyond what every batch has, by name; IGNORE stands where there is nothing."""
+
+    reads: Mapping[str, Tensor] = field(default_factory=dict)  # [B, L] tokens that another part of the model reads
+    asks: Mapping[str, Tensor] = field(default_factory=dict)  # [B, L] tokens that another part of the loss asks for
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)  # [B, L]
+    grids: Mapping[str, Tensor] = field(default_factory=dict)  # [B, L, L] bool, further query (row) sees key (column)
+    facts: Sequence[str] = ()  # sentences about the batch, or one about each row
+
+
 def fill(batch: Batch, rows: int) -> Batch:
     """The batch with its last row repeated up to `rows`, there padding that is asked nothing: a shape already compiled."""
     missing = rows - len(batch.tokens)
@@ -76,6 +89,19 @@ def fill(batch: Batch, rows: int) -> Batch:
     }
     longer["targets"][-missing:], longer["document"][-missing:] = IGNORE, PADDING
     return replace(batch, **longer, source=batch.source and fill(batch.source, rows))
+
+
+def trimmed(batch: Kind) -> Kind:
+    """The batch without the last columns where they are padding in all rows."""
+    length = batch.tokens.shape[1]
+    used = int((batch.document != PADDING).any(0).nonzero().max()) + 1 if (batch.document != PADDING).any() else 1
+    columns = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    shorter = {
+        name: value[:, :used]
+        for name, value in columns.items()
+        if isinstance(value, Tensor) and value.dim() > 1 and value.shape[1] == length
+    }
+    return replace(batch, **shorter, source=batch.source and trimmed(batch.source))
 
 
 def visible(batch: Batch, *, strict: bool = False) -> Tensor:

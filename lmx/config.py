@@ -115,9 +115,22 @@ def entry(setting: Setting, above: Slot, conf: Path) -> Any:
     """A value in a mapping whose keys the user chooses. Where objects are wanted, a choice of the group makes one."""
     if not above.holds_parts:
         return setting.value
+    own = above.name.replace(".", "/").removesuffix("s")
+    if own in groups(conf):  # eval.yardsticks takes what is in eval/yardstick
+        return with_entry(setting, own, conf)
     group = setting.key.partition(".")[0]
     pick = Setting(key=group, value=setting.value, text=setting.text, several=False)
     return compose_files([pick], conf)[0][group]
+
+
+def with_entry(setting: Setting, group: str, conf: Path) -> Any:
+    """The file of a choice of a group that no other file has by default."""
+    known = choices(group, conf)
+    if setting.value not in list(known):
+        raise LmxError(
+            f"{setting.key} must be one of {', '.join(known)}, got {show(setting.value)}.{nearest(setting.text.lower(), known)}"
+        )
+    return OmegaConf.to_container(OmegaConf.load(conf / group / f"{setting.value}.yaml"))
 
 
 def keys_within(value: Any) -> Iterator[str]:

@@ -14,6 +14,7 @@ from lmx.data.noise import torch_seed
 from lmx.data.packing import Samples
 from lmx.errors import LmxError
 from lmx.evals.validation import Validation
+from lmx.evals.yardstick import Subject
 from lmx.train import distributed
 from lmx.train.flops import Flops
 from lmx.train.learner import Learner
@@ -87,6 +88,23 @@ def stream(config: Mapping[str, Any], corpus: Corpus, learner: Learner, purpose:
     )
 
 
+def examined(config: Mapping[str, Any], corpus: Corpus, learner: Learner, device: torch.device) -> Subject:
+    """What yardsticks are applied to."""
+
+    def untrained() -> Learner:
+        with torch.random.fork_rng(devices=[]):
+            return new_learner(config, corpus).to(device).eval()
+
+    return Subject(
+        learner=learner,
+        corpus=corpus,
+        device=device,
+        length=config["length"],
+        seed=config["seed"],
+        untrained=untrained,
+    )
+
+
 def new_validation(
     config: Mapping[str, Any], corpus: Corpus, learner: Learner, device: torch.device, rows: int
 ) -> Validation:
@@ -96,4 +114,5 @@ def new_validation(
     reader = Loader(samples, learner.objective.collate, sequences=rows, micro=rows)
     batches = [fill(reader.read(first, min(rows, number - first)).batch, rows) for first in range(0, number, rows)]
     precision = config["trainer"]["precision"]
-    return build(config["eval"], learner=learner, corpus=corpus, device=device, precision=precision, batches=batches)
+    subject = examined(config, corpus, learner, device)
+    return build(config["eval"], subject=subject, precision=precision, batches=batches)

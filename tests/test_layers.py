@@ -38,6 +38,7 @@ TENSOR = {
     "train": ["objectives", "nn", "optim", "data", "batch", "errors", "runs"],
     "evals": ["train", "objectives", "nn", "data", "batch", "errors"],
     "experiment": ["evals", "train", "objectives", "nn", "optim", "data", "batch", "build", "errors"],
+    "evaluate": ["experiment", "evals", "train", "data", "build", "runs", "errors"],
     "example": ["experiment", "train", "data", "batch", "build", "errors"],
     "preview": ["experiment", "train", "data", "batch", "build", "errors"],
     "ledger": ["experiment", "train", "data", "build"],

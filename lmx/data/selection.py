@@ -6,7 +6,7 @@ BERT; with_replacement, ELECTRA; fixed_prob_round, fairseq's RoBERTa; ngram, ALB
 (arXiv:1907.10529).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -76,6 +76,18 @@ def span_geometric(eligible, starts, rate, most, rng) -> np.ndarray:
             run = run[~chosen[run]]
             chosen[run[: limit - chosen.sum()]] = True
     return chosen
+
+
+def given(places: Sequence[int]) -> Rule:
+    """The rule that always selects these of the eligible tokens, counted from 0."""
+
+    def rule(eligible, starts, rate, most, rng) -> np.ndarray:
+        chosen = np.zeros(len(eligible), dtype=bool)
+        there = np.flatnonzero(eligible)
+        chosen[there[[place for place in places if place < len(there)]]] = True
+        return chosen
+
+    return rule
 
 
 def budget(length: int, rate: float, most: int | None) -> int:

@@ -11,8 +11,8 @@ from annotated_types import Interval
 from lmx.batch import IGNORE, Batch
 from lmx.data.corpus import Corpus
 from lmx.evals.ngram import Ngrams
+from lmx.evals.yardstick import Subject, Yardstick
 from lmx.train.device import autocast
-from lmx.train.learner import Learner
 
 
 class Validation:
@@ -20,9 +20,7 @@ class Validation:
 
     def __init__(
         self,
-        learner: Learner,
-        corpus: Corpus,
-        device: torch.device,
+        subject: Subject,
         precision: str,
         batches: Sequence[Batch],
         *,
@@ -30,25 +28,27 @@ class Validation:
         tokens: Annotated[int, Interval(ge=1, le=2**32)],
         samples: Annotated[int, Interval(ge=0, le=1000)],
         sample_tokens: Annotated[int, Interval(ge=1, le=2**32)],
+        yardsticks: dict[str, Yardstick],
     ):
-        self.learner, self.corpus, self.device, self.precision = learner, corpus, device, precision
-        self.batches = batches
+        self.subject, self.precision, self.batches, self.yardsticks = subject, precision, batches, yardsticks
         self.every, self.tokens, self.samples, self.sample_tokens = every, tokens, samples, sample_tokens
-        self.references = references(corpus, batches, learner.objective.measures_text)
+        self.references = references(subject.corpus, batches, subject.learner.objective.measures_text)
 
     @torch.no_grad()
     def __call__(self) -> dict[str, Any]:
-        """loss, loss/<term>, bits_per_byte where the objective measures text, and the references."""
-        objective = self.learner.objective
+        """loss, loss/<term>, bits_per_byte where the objective measures text, the references, and rows of yardsticks."""
+        learner, device = self.subject.learner, self.subject.device
+        objective = learner.objective
         sums, counts = dict.fromkeys(objective.weights, 0.0), dict.fromkeys(objective.weights, 0)
-        self.learner.eval()
+        learner.eval()
         for batch in self.batches:
-            with autocast(self.device, self.precision):
-                losses = self.learner(batch.to(self.device))
+            with autocast(device, self.precision):
+                losses = learner(batch.to(device))
             for term, value in objective.counts(batch).items():
                 sums[term] += float(losses[term])
                 counts[term] += int(value)
-        self.learner.train()
+        rows = {name: yardstick(self.subject, silent) for name, yardstick in self.yardsticks.items()}
+        learner.train()
         means = {term: sums[term] / counts[term] if counts[term] else None for term in sums}
         loss = sum(objective.weights[term] * value for term, value in means.items() if value is not None)
         result = {"loss": loss} | {f"loss/{term}": value for term, value in means.items()} | self.references
@@ -56,7 +56,11 @@ class Validation:
         result |= {f"constant/{term}": value for term, value in constants.items()}
         if self.references["bytes"]:
             result["bits_per_byte"] = bits(sums["loss"]) / self.references["bytes"]
-        return result
+        return result | {f"{name}/{row.name}": row.value for name, found in rows.items() for row in found}
+
+
+def silent(phase: str, share: float | None) -> None:
+    """Inside a run, the run says what it does."""
 
 
 def bits(nats: float) -> float:

@@ -11,12 +11,15 @@ In the encoder-decoder layout all of these stand between BOS and EOS, and the de
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Interval
 
+from lmx.batch import Batch
 from lmx.data.noise import Keys
+from lmx.data.spans import runs
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.encoder_decoder import Sharing
 from lmx.nn.transformer import Transformer
@@ -27,6 +30,8 @@ Replace = Literal["span", "tokens", "nothing"]
 
 
 class BART(TextToText):
+    follows, follows_exactly, hides = "infill", False, "infill_word_l2r"
+
     def __init__(
         self,
         *,
@@ -46,6 +51,7 @@ class BART(TextToText):
     ):
         self.rate, self.mean_span, self.swap = rate, mean_span, swap
         self.replace: Replace = replace
+        self.given: Sequence[int] | None = None  # masked instead of random spans, and nothing else changed
         self.permute, self.delete, self.rotate = permute, delete, rotate
         super().__init__(
             length=length, model=model, vocabulary=vocabulary, layout=layout, decoder=decoder, z_loss=z_loss
@@ -56,12 +62,42 @@ class BART(TextToText):
         return self.length - 2 if self.layout == "encoder_decoder" else (self.length - 2) // 2
 
     def pose(self, text: np.ndarray, keys: Keys, rng: np.random.Generator) -> Pair:
+        if self.given is not None:
+            return self.framed(self.masked(text), text)
         noised = permute_sentences(text, self.vocabulary.ends_sentence[text], self.permute, rng)
         noised = self.infill(noised, rng)
         if self.delete:
             noised = noised[rng.random(len(noised)) >= self.delete]
         if rng.random() < self.rotate:
             noised = np.roll(noised, -rng.integers(len(noised)))
+        return self.framed(noised, text)
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        """All after the context is masked, and asked."""
+        return self.hiding(texts, [np.arange(len(text)) >= given for text, given in zip(texts, contexts, strict=True)])
+
+    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+        """Each run of hidden tokens is masked as one word is; of the whole text, which is restored, they are asked."""
+        pairs, asked = [], []
+        for text, hide in zip(texts, hidden, strict=True):
+            begins, ends = runs(hide)
+            filler = np.full(len(begins), self.vocabulary.mask)
+            every = np.ones(len(text), dtype=bool)
+            pairs.append(self.framed(replaced(text, every, begins, ends - begins, filler, self.replace), text))
+            asked.append(np.pad(hide, (len(pairs[-1][1]) - len(text) - 1, 1)))
+        return self.ask(pairs, asked)
+
+    def fix(self, places: Sequence[int]) -> None:
+        self.given = places
+
+    def masked(self, text: np.ndarray) -> np.ndarray:
+        """The text with the given tokens masked, each token a word."""
+        begins, ends = runs(np.isin(np.arange(len(text)), self.given or []))
+        filler = np.full(len(begins), self.vocabulary.mask)
+        return replaced(text, np.ones(len(text), dtype=bool), begins, ends - begins, filler, self.replace)
+
+    def framed(self, noised: np.ndarray, text: np.ndarray) -> Pair:
+        """Source and target with the special tokens of the layout."""
         begin = [self.vocabulary.bos]
         target = np.append(text, self.vocabulary.eos)
         return np.concatenate([begin, noised]), np.concatenate(

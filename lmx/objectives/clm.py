@@ -21,6 +21,7 @@ from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
+from lmx.objectives.asking import left_to_right
 from lmx.objectives.objective import Prediction, stack
 
 
@@ -28,6 +29,7 @@ class CLM(Prediction):
     lookahead = 1
     measures_text = True
     generates = True
+    follows = "causal"
 
     def __init__(self, *, length: int, model: Transformer, vocabulary: Vocabulary, z_loss: Annotated[float, Ge(0)]):
         super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
@@ -50,6 +52,9 @@ class CLM(Prediction):
             "document": sample.segment[:size],
             "order": np.arange(size),
         }
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        return left_to_right(texts, contexts, self.vocabulary.eos)
 
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row."""

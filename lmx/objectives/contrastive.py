@@ -25,7 +25,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lmx.batch import IGNORE, PADDING, Batch
+from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
@@ -113,6 +113,13 @@ class Contrastive(Objective):
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return dict.fromkeys(self.weights, batch.num_targets)
 
+    def details(self, batch: Batch) -> Details:
+        read = {
+            "dropout": "a text is read twice, under two dropout masks; the other reading is to be found among those of all rows.",
+            "adjacent": "two passages of a text; the other one is to be found among those of all rows.",
+        }
+        return Details(facts=[read[self.views], "no token is asked: a row is one question."])
+
     def constants(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, float]:
         return {"loss": sums["chance"] / max(counts["chance"], 1)}
 
@@ -159,12 +166,12 @@ class Contrastive(Objective):
         seen = (candidates & ~same) | itself
         device = "cpu" if vectors.is_meta else vectors.device.type
         with torch.autocast(device, enabled=False):  # float32: at 0.01, logits reach 100
-            nats = self.nats(vectors[:, 0], others[:, 1], seen, own)
+            nats = self.nats_of(vectors[:, 0], others[:, 1], seen, own)
             if self.symmetric:
-                nats = (nats + self.nats(vectors[:, 1], others[:, 0], seen, own)) / 2
+                nats = (nats + self.nats_of(vectors[:, 1], others[:, 0], seen, own)) / 2
         return nats.masked_fill(~real, 0).sum(), seen.sum(1).masked_fill(~real, 1)
 
-    def nats(self, queries: Tensor, candidates: Tensor, seen: Tensor, own: Tensor) -> Tensor:
+    def nats_of(self, queries: Tensor, candidates: Tensor, seen: Tensor, own: Tensor) -> Tensor:
         """queries [B, D], candidates [N, D], seen [B, N], own [B] -> [B]"""
         scores = (queries @ candidates.T / self.temperature).masked_fill(~seen, -torch.inf)
         return F.cross_entropy(scores, own, reduction="none")

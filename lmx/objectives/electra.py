@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from lmx.batch import PADDING, Batch
+from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
@@ -78,6 +78,7 @@ class ELECTRA(MLM):
         self.widen = nn.Identity() if same else nn.Linear(self.generator.width, model.width, bias=False)
         self.judge = None if task == "replace_mlm" else Judge(model.width)
         self.weights |= {"trunk": weight, "replaced": 0.0}
+        self.hides, self.detects = "", self.judge is not None  # the trunk has never seen a mask
 
     def collate(self, samples: Sequence[Sample], keys: Keys) -> Batch:
         batch = super().collate(samples, keys)
@@ -104,6 +105,25 @@ class ELECTRA(MLM):
         losses = {"loss": nats, "trunk": own, "replaced": wrong.sum().float()}
         return losses | {"z": z} if "z" in self.weights else losses
 
+    def details(self, batch: Batch) -> Details:
+        """The trunk's side. The generator's answers depend on its weights: the same chance for each ordinary token stands in."""
+        assert isinstance(batch, SampledBatch)
+        ordinary = torch.from_numpy(self.vocabulary.ordinary)
+        guess = ordinary[(asked(batch.luck, batch)[0] * len(ordinary)).long()]
+        text, shown = self.replaced(batch, guess)
+        where = batch.targets >= 0 if self.task in ("detect_asked", "replace_mlm") else self.scored(batch)
+        wrong = (text != shown).long()
+        judged = {} if self.task == "replace_mlm" else {"replaced": wrong.masked_fill(~where, IGNORE)}
+        restored = {} if self.judge is not None and self.task.startswith("detect") else {"restores": text}
+        return Details(
+            reads={"trunk": shown},
+            asks={name: column.masked_fill(~where, IGNORE) for name, column in restored.items()},
+            numbers=judged,
+            facts=[
+                "the generator is asked; its answers, which the trunk reads, are random tokens here: no weights are loaded."
+            ],
+        )
+
     def generated(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, L, D] the generator's hidden states, in the width of the table"""
         own = self.table if self.sharing == "none" else model.embedding
@@ -123,10 +143,7 @@ class ELECTRA(MLM):
 
     def judged(self, model: Transformer, batch: Batch, text: Tensor, wrong: Tensor) -> Tensor:
         """[] nats of the trunk's task"""
-        x = model.embedding(batch.tokens)
-        if self.sharing == "gdes" and self.table is not None:
-            x = x.detach() + self.table(batch.tokens)
-        hidden = model.encode(model.embedding_norm(x), batch)
+        hidden = self.read(model, batch)
         if self.task == "replace_mlm":
             rows, targets = asked(hidden, batch)
             return self.score(rows, self.output_weight(model), targets)[0]
@@ -140,6 +157,17 @@ class ELECTRA(MLM):
             nats = F.binary_cross_entropy_with_logits(verdict, wrong.float(), reduction="none")
         where = batch.targets >= 0 if self.task == "detect_asked" else self.scored(batch)
         return (nats * where).sum()
+
+    def read(self, model: Transformer, batch: Batch) -> Tensor:
+        """[B, L, D] the trunk's hidden states"""
+        x = model.embedding(batch.tokens)
+        if self.sharing == "gdes" and self.table is not None:
+            x = x.detach() + self.table(batch.tokens)
+        return model.encode(model.embedding_norm(x), batch)
+
+    def suspicion(self, model: Transformer, batch: Batch) -> Tensor:
+        assert self.judge is not None
+        return self.judge(self.read(model, batch))
 
     def scored(self, batch: Batch) -> Tensor:
         """[B, L] bool, where the trunk is asked about every token."""

@@ -26,6 +26,7 @@ from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
+from lmx.objectives.asking import left_to_right
 from lmx.objectives.objective import Prediction, each_document, stack
 
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -37,6 +38,7 @@ SLACK = {"token": 0, "character": 4}  # tokens by which a text usually grows whe
 
 class FIM(Prediction):
     generates = True
+    follows = "causal"
 
     def __init__(
         self,
@@ -114,6 +116,9 @@ class FIM(Prediction):
             [written[:first], written[first:second], written[second:]]
         )
         return prefix, middle, suffix
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        return left_to_right(texts, contexts, self.vocabulary.eos)
 
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row."""

@@ -21,9 +21,10 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from lmx.batch import IGNORE, Batch
+from lmx.batch import IGNORE, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
+from lmx.data.spans import runs
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
 from lmx.nn.transformer import Transformer
@@ -40,6 +41,9 @@ class BlockBatch(Batch):
 
 
 class GLM(Prediction):
+    follows = "prefix"
+    hides = "blank_word_l2r"
+
     def __init__(
         self,
         *,
@@ -57,6 +61,8 @@ class GLM(Prediction):
         if set(modes) != set(MODES) or not sum(modes.values()):
             raise LmxError(f"objective.modes must give {', '.join(MODES)} a weight each, not all 0, got {dict(modes)}.")
         self.length, self.rate, self.mean_span, self.shortest_end = length, rate, mean_span, shortest_end
+        self.given: Sequence[int] | None = None  # blanks instead of random ones
+        self.follows_exactly = modes["document"] > 0
         self.edges = np.cumsum([modes[mode] for mode in MODES]) / sum(modes.values())
         self.block = nn.Embedding(length + 2, model.width)
         nn.init.normal_(self.block.weight, std=0.3 * model.width**-0.5)
@@ -72,7 +78,9 @@ class GLM(Prediction):
     def row(self, sample: Sample, keys: Keys, number: int) -> Row:
         def pose(text: np.ndarray, document: int) -> Row:
             rng = keys.generator(number, f"document {document}")
-            mode = MODES[int(np.searchsorted(self.edges, rng.random(), side="right"))]
+            mode = (
+                MODES[int(np.searchsorted(self.edges, rng.random(), side="right"))] if self.given is None else "token"
+            )
             spans = self.spans(text, mode, rng)
             return self.pose(text, [spans[place] for place in rng.permutation(len(spans))], mode == "document")
 
@@ -84,8 +92,31 @@ class GLM(Prediction):
         columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         return columns | {"document": np.repeat(np.arange(len(pieces)), [len(piece["tokens"]) for piece in pieces])}
 
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        rows = [self.pose(text, [(given, len(text))], True) for text, given in zip(texts, contexts, strict=True)]
+        return stack(rows, max(len(row["tokens"]) for row in rows), BlockBatch, {"block": 0})
+
+    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+        """Each run of hidden tokens is a blank; its [EOP] is not asked."""
+        rows = []
+        for text, hide in zip(texts, hidden, strict=True):
+            begins, ends = runs(hide)
+            row = self.pose(text, list(zip(begins.tolist(), ends.tolist(), strict=True)), False)
+            rows.append(row | {"targets": np.where(row["targets"] == self.vocabulary.eop, IGNORE, row["targets"])})
+        return stack(rows, max(len(row["tokens"]) for row in rows), BlockBatch, {"block": 0})
+
+    def fix(self, places: Sequence[int]) -> None:
+        self.given = places
+
+    def details(self, batch: Batch) -> Details:
+        assert isinstance(batch, BlockBatch)
+        return Details(numbers={"block": batch.block})
+
     def spans(self, text: np.ndarray, mode: str, rng: np.random.Generator) -> list[tuple[int, int]]:
         """(begin, end) of what is blanked, in the text's order."""
+        if self.given is not None:
+            begins, ends = runs(np.isin(np.arange(len(text)), self.given))
+            return list(zip(begins.tolist(), ends.tolist(), strict=True))
         if mode == "document":
             least = max(1, int(self.shortest_end * len(text)))
             return [(len(text) - int(rng.integers(least, max(least, len(text) - 1) + 1)), len(text))]

@@ -16,7 +16,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from lmx.batch import IGNORE, PADDING, Batch
+from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
@@ -60,6 +60,14 @@ class Mixture(Prediction):
         self.decoder = Decoder(model, decoder) if layout == "encoder_decoder" else None
         self.agree(layout)
         self.weights |= dict.fromkeys(self.names, 0.0)
+        self.bounds = any(part.bounds for part in parts.values())
+        asks = {name: part for name, part in parts.items() if part.follows}
+        self.follower = max(asks, key=lambda name: asks[name].follows_exactly, default=None)
+        if self.follower is not None:
+            self.follows, self.follows_exactly = asks[self.follower].follows, asks[self.follower].follows_exactly
+        hiders = {name: part for name, part in parts.items() if part.hides}
+        self.hider = max(hiders, key=lambda name: hiders[name].bounds, default=None)
+        self.hides = hiders[self.hider].hides if self.hider is not None else ""
 
     def shares(self, weights: Mapping[str, float]) -> np.ndarray:
         """[parts] probabilities of the parts."""
@@ -116,6 +124,20 @@ class Mixture(Prediction):
                 places.append(mine)
         order = np.argsort(np.concatenate(places))
         return joined(batches, torch.from_numpy(order), torch.from_numpy(drawn))
+
+    def details(self, batch: Batch) -> Details:
+        assert isinstance(batch, MixtureBatch)
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(self.names, self.first, strict=True))
+        return Details(
+            facts=[f"part {self.names[part]}, drawn by the seed from {shares}" for part in batch.part.tolist()]
+        )
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        """As the first part asks that can, preferably one that was trained to."""
+        return dict(self.parts)[str(self.follower)].following(texts, contexts)
+
+    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+        return dict(self.parts)[str(self.hider)].hiding(texts, hidden)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, MixtureBatch)

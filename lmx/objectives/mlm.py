@@ -11,17 +11,21 @@ With [CLS] 2, [SEP] 3, [MASK] 4 and positions 1, 3 and 4 selected, to be masked,
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from annotated_types import Ge, Interval
 
 from lmx.batch import IGNORE, Batch
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.selection import RULES as SELECT
+from lmx.data.selection import given
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
+from lmx.objectives.asking import masked
 from lmx.objectives.objective import Prediction, stack
 
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -52,6 +56,7 @@ class MLM(Prediction):
         z_loss: Annotated[float, Ge(0)],
     ):
         super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
+        self.hides = "mntp_word_l2r" if shift else "pll_word_l2r"
         self.length, self.select = length, SELECT[select]
         self.rate, self.last_rate, self.evaluate_rate = rate, rate if last_rate is None else last_rate, evaluate_rate
         self.predict, self.max_targets = predict, max_targets
@@ -64,6 +69,9 @@ class MLM(Prediction):
         rate = self.rate_of(keys)
         rows = [self.pose(sample, rate, keys.generator(number)) for number, sample in enumerate(samples)]
         return stack(rows, self.length)
+
+    def fix(self, places: Sequence[int]) -> None:
+        self.select = given(places)
 
     def rate_of(self, keys: Keys) -> float:
         """The share of tokens to corrupt, for now."""
@@ -116,3 +124,13 @@ class MLM(Prediction):
         asked = np.zeros_like(chosen)
         asked[places[: max(1, round(self.predict * len(places)))]] = True
         return asked
+
+    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+        begin = [self.vocabulary.cls] if self.wrap else [self.vocabulary.eos] if self.shift else []
+        end = [self.vocabulary.sep] if self.wrap else []
+        framed = [np.concatenate([begin, text, end]).astype(np.int64) for text in texts]
+        batch = masked(framed, [np.pad(hide, (len(begin), len(end))) for hide in hidden], self.vocabulary.mask)
+        if not self.shift:
+            return batch
+        targets = torch.nn.functional.pad(batch.targets[:, 1:], (0, 1), value=IGNORE)
+        return replace(batch, targets=targets)

@@ -21,12 +21,13 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from lmx.batch import IGNORE, PADDING, Batch
+from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
-from lmx.data.selection import without_replacement
+from lmx.data.selection import Rule, given, without_replacement
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
+from lmx.objectives.asking import masked
 from lmx.objectives.objective import Prediction, asked, stack
 
 
@@ -37,9 +38,13 @@ class WeightedBatch(Batch):
 
 
 class MLMUniform(Prediction):
+    hides = "pll_word_l2r"
+    bounds = True
+
     def __init__(self, *, length: int, model: Transformer, vocabulary: Vocabulary, z_loss: Annotated[float, Ge(0)]):
         super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
         self.length = length
+        self.select: Rule = uniform
 
     def raw_lengths(self, keys: Keys) -> np.ndarray:
         return np.full(len(keys), self.length)
@@ -49,8 +54,7 @@ class MLMUniform(Prediction):
         for number, sample in enumerate(samples):
             rng = keys.generator(number)
             eligible = ~self.vocabulary.special[sample.tokens]
-            count = int(rng.integers(1, max(1, eligible.sum()) + 1))
-            chosen = without_replacement(eligible, count, rng)
+            chosen = self.select(eligible, eligible, 1.0, None, rng)
             rows.append(self.pose(sample, chosen))
             sizes.append(int(eligible.sum()))
             masked.append(max(1, int(chosen.sum())))
@@ -65,6 +69,20 @@ class MLMUniform(Prediction):
             "order": np.zeros_like(sample.tokens),
         }
 
+    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+        return masked(texts, hidden, self.vocabulary.mask)
+
+    def fix(self, places: Sequence[int]) -> None:
+        self.select = given(places)
+
+    def details(self, batch: Batch) -> Details:
+        assert isinstance(batch, WeightedBatch)
+        asked = (batch.targets != IGNORE).sum(1)
+        told = zip(batch.share.tolist(), batch.size.tolist(), asked.tolist(), strict=True)
+        return Details(
+            facts=[f"each prediction counts {share:.4g} times: {size} tokens, {n} masked" for share, size, n in told]
+        )
+
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Tokens of the text, not predictions: the mean is a bound in nats a token."""
         assert isinstance(batch, WeightedBatch)
@@ -76,3 +94,9 @@ class MLMUniform(Prediction):
         shares, _ = asked(batch.share[:, None].expand(batch.targets.shape), batch)
         nats, z, _ = self.score(hidden, self.output_weight(model), targets, shares)
         return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+
+
+def uniform(eligible, starts, rate, most, rng) -> np.ndarray:
+    """k of the n eligible tokens, k uniform in 1 … n."""
+    count = int(rng.integers(1, max(1, eligible.sum()) + 1))
+    return without_replacement(eligible, count, rng)

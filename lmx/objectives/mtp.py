@@ -22,7 +22,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from lmx.batch import IGNORE, Batch
+from lmx.batch import IGNORE, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
@@ -75,6 +75,9 @@ class MTP(CLM):
                 token = np.append(sample.tokens, np.zeros(self.ahead, dtype=np.int64))[depth + 1 :][:size]
                 later[number, :size, depth - 1] = np.where(there == sample.segment[:size], token, IGNORE)
         return stack(rows, self.length, DeepBatch, later=torch.from_numpy(later))
+
+    def details(self, batch: Batch) -> Details:
+        return Details(asks={f"depth {depth}": self.further(batch, depth) for depth in range(1, self.ahead)})
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         deep = {f"depth_{depth}": (self.further(batch, depth) != IGNORE).sum() for depth in range(1, self.ahead)}

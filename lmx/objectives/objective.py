@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmx.batch import IGNORE, PADDING, Batch, Pattern
+from lmx.batch import IGNORE, PADDING, Batch, Details, Pattern
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
+from lmx.errors import LmxError
 from lmx.nn.cross_entropy import Head, VocabularyLoss
 from lmx.nn.transformer import Transformer
 
@@ -34,6 +35,11 @@ class Objective(nn.Module, ABC):
     lookahead = 0  # tokens that a sample sees beyond those it consumes
     measures_text = False  # True: the nats are -log p(text), token by token, so that bits per byte are defined
     generates = False  # True: `next_logits` continues a text
+    follows = ""  # how `following` asks for a text, see lmx/evals/scoring.py; "" where it cannot
+    follows_exactly = True  # False: training never asked for a text in that way
+    hides = ""  # how `hiding` asks for tokens of a text; "" where it cannot
+    bounds = False  # True: the mean over random numbers of hidden tokens bounds -log p(text)
+    detects = False  # True: `suspicion` tells what does not belong
     indivisible = False  # True: the rows of a step are each other's candidates, and losses of its parts do not add up
 
     def __init__(self) -> None:
@@ -60,9 +66,35 @@ class Objective(nn.Module, ABC):
         """Further term -> mean nats that the best constant prediction would have reached, given what was seen of all terms."""
         return {}
 
+    def details(self, batch: Batch) -> Details:
+        """What `lmx show` draws besides the fields that every batch has."""
+        return Details()
+
+    def fix(self, places: Sequence[int]) -> None:
+        """Noise these tokens of a text instead of random ones. Raises LmxError where no tokens are chosen at random."""
+        raise LmxError(
+            f"--noise must go with an objective that hides tokens of one text, such as mlm or span, got {type(self).__name__}."
+        )
+
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row, where `generates`."""
         raise TypeError(f"{type(self).__name__} does not continue texts")
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        """One text [n] a row, asked from left to right for what comes after the first `contexts` tokens, where `follows`."""
+        raise TypeError(f"{type(self).__name__} does not ask for texts from left to right")
+
+    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+        """One text [n] a row, asked for its hidden tokens [n] bool, where `hides`."""
+        raise TypeError(f"{type(self).__name__} does not ask for hidden tokens")
+
+    def nats(self, model: Transformer, batch: Batch) -> Tensor:
+        """[B, L] float32, -log p of each target of `following` or `hiding`; 0 where nothing is asked."""
+        raise TypeError(f"{type(self).__name__} does not predict tokens")
+
+    def suspicion(self, model: Transformer, batch: Batch) -> Tensor:
+        """[B, L] float32, log-odds that a token has been replaced, of a batch of `hiding`, where `detects`."""
+        raise TypeError(f"{type(self).__name__} does not detect replaced tokens")
 
 
 class Prediction(Objective):
@@ -87,6 +119,10 @@ class Prediction(Objective):
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, L, D], from which the targets are predicted"""
         return model(batch)
+
+    def nats(self, model: Transformer, batch: Batch) -> Tensor:
+        hidden, targets = asked(self.hidden(model, batch), batch)
+        return spread(self.score(hidden, self.output_weight(model), targets)[2], places(batch), batch)
 
     def output_weight(self, model: Transformer) -> Tensor:
         """[V, D], a row for each entry of the vocabulary"""
@@ -131,6 +167,12 @@ def asked(values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 def places(batch: Batch) -> Tensor:
     """[N] the asked positions of the flattened batch, filled up with -1."""
     return (batch.targets.flatten() != IGNORE).nonzero_static(size=batch.capacity, fill_value=-1)[:, 0]
+
+
+def spread(values: Tensor, index: Tensor, batch: Batch) -> Tensor:
+    """Values [N] of flat places [N], -1 for none -> [B, L], 0 elsewhere."""
+    flat = values.new_zeros(batch.targets.numel() + 1)
+    return flat.index_copy(0, index % len(flat), values * (index >= 0))[:-1].view_as(batch.targets)
 
 
 def entropy(share: float) -> float:

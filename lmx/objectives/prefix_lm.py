@@ -7,11 +7,13 @@ With the prefix 7 8 5 of the text 7 8 5 3 9 and end of text 1, layout=prefix:
     order     0 0 0 1 2 3
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Interval
 
+from lmx.batch import Batch
 from lmx.data.noise import Keys
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.encoder_decoder import Sharing
@@ -21,6 +23,8 @@ from lmx.objectives.text_to_text import Layout, Pair, TextToText
 
 
 class PrefixLM(TextToText):
+    follows = "prefix"
+
     def __init__(
         self,
         *,
@@ -48,6 +52,17 @@ class PrefixLM(TextToText):
     def pose(self, text: np.ndarray, keys: Keys, rng: np.random.Generator) -> Pair:
         place = self.prefix(len(text), rng)
         return np.concatenate([self.prompt, text[:place]]), np.append(text[place:], self.vocabulary.eos)
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        """The context is the prefix; a text without one follows the end of another."""
+        pairs = [
+            (
+                np.concatenate([self.prompt, text[:given] if given else [self.vocabulary.eos]]).astype(np.int64),
+                text[given:],
+            )
+            for text, given in zip(texts, contexts, strict=True)
+        ]
+        return self.ask(pairs, [np.ones(len(target), dtype=bool) for _, target in pairs])
 
     def prefix(self, length: int, rng: np.random.Generator) -> int:
         """Tokens of the prefix: uniform with a mean target of `rate` of the text, as T5 draws it, or fixed."""

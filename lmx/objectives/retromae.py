@@ -25,7 +25,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from lmx.batch import IGNORE, PADDING, Batch
+from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
@@ -87,6 +87,14 @@ class RetroMAE(MLM):
             rows.append(row | {"clean": clean, "restore": restore})
             sees[number] = self.visibility(len(clean), keys.generator(number, "decoder"))
         return stack(rows, self.length, RetroBatch, {"clean": 0, "restore": IGNORE}, sees=torch.from_numpy(sees))
+
+    def details(self, batch: Batch) -> Details:
+        assert isinstance(batch, RetroBatch)
+        return Details(
+            asks={"decoder": answers(batch)},
+            grids={"decoder": batch.sees},
+            facts=["of [CLS] the decoder sees the encoder's vector, of other tokens the clean embeddings."],
+        )
 
     def visibility(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """[L, L] bool: the [CLS] vector, which is the first key, always; of the other tokens, but its own, each by luck."""

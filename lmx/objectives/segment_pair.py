@@ -22,11 +22,12 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from lmx.batch import IGNORE, PADDING, Batch
+from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.corpus import Corpus, Documents
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
+from lmx.errors import LmxError
 from lmx.nn.transformer import Transformer
 from lmx.objectives.mlm import MLM, Select, Share
 from lmx.objectives.objective import asked, entropy, stack
@@ -129,12 +130,30 @@ class SegmentPair(MLM):
         asked = (answers(batch) != IGNORE).sum()
         return super().counts(batch) | ({"relation": asked, "unlike": asked} if "relation" in self.weights else {})
 
+    def fix(self, places: Sequence[int]) -> None:
+        if self.relation != "none":
+            raise LmxError(
+                f"--noise must go with objective.relation=none, got {self.relation}: it changes the text's order."
+            )
+        super().fix(places)
+
+    def details(self, batch: Batch) -> Details:
+        assert isinstance(batch, PairBatch)
+        other = "swapped" if self.relation == "sop" else "not its continuation"
+        words = {0: "as in the text", 1: other, IGNORE: "not asked"}
+        facts = [f"relation, asked at [CLS]: {words[label]} ({label})" for label in answers(batch).tolist()]
+        return Details(numbers={"segment": batch.segment}, facts=facts if self.relation != "none" else ())
+
     def constants(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, float]:
         return {"relation": entropy(sums["unlike"] / max(counts["relation"], 1))} if "relation" in self.weights else {}
 
+    def hidden(self, model: Transformer, batch: Batch) -> Tensor:
+        segment = batch.segment if isinstance(batch, PairBatch) else torch.zeros_like(batch.tokens)
+        return model.encode(model.embed(batch) + self.segments(segment), batch)
+
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, PairBatch)
-        hidden = model.encode(model.embed(batch) + self.segments(batch.segment), batch)
+        hidden = self.hidden(model, batch)
         rows, targets = asked(hidden, batch)
         nats, z, _ = self.score(rows, self.output_weight(model), targets)
         losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}

@@ -19,7 +19,7 @@ import numpy as np
 from annotated_types import Ge
 from torch import Tensor
 
-from lmx.batch import IGNORE, Batch
+from lmx.batch import IGNORE, Batch, Details
 from lmx.data.conversations import read
 from lmx.data.corpus import Corpus, Documents
 from lmx.data.noise import Keys
@@ -28,6 +28,7 @@ from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
 from lmx.nn.cross_entropy import VocabularyLoss
 from lmx.nn.transformer import Transformer
+from lmx.objectives.asking import left_to_right
 from lmx.objectives.objective import BUCKET, Prediction, asked, stack
 
 Ask = Literal["completions", "last", "all"]
@@ -50,6 +51,7 @@ class PromptBatch(Batch):
 
 class SFT(Prediction):
     generates = False  # it continues conversations: the first words of a document, as text, are none
+    follows = "causal"
 
     def __init__(
         self,
@@ -153,6 +155,9 @@ class SFT(Prediction):
         batch = stack(rows, self.length, PromptBatch, {"prompt": 0}, prompt_capacity=prompts)
         return replace(batch, capacity=prompts + answers)
 
+    def details(self, batch: Batch) -> Details:
+        return Details(numbers={"prompt": batch.prompt}) if isinstance(batch, PromptBatch) else Details()
+
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(batch, PromptBatch):
             return super().counts(batch)
@@ -168,6 +173,9 @@ class SFT(Prediction):
         prompt, _, _ = self.score_prompt(prompts[0], weight, prompts[1])
         losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
         return losses | {"prompt": prompt}
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        return left_to_right(texts, contexts, self.vocabulary.eos)
 
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row: conversations up to [ASSISTANT] or beyond."""

@@ -10,11 +10,13 @@ The target is built from the spans, not from the complement of the noise as T5 d
 without `roll` it always is, and right where it is not.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Interval
 
+from lmx.batch import Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.spans import counts, longest_encoded, longest_joined, random_spans, runs, sizes
 from lmx.data.tokenizer import Vocabulary
@@ -56,6 +58,9 @@ class SpanCorruption(TextToText):
             roll,
             final_sentinel,
         )
+        self.given: Sequence[int] | None = None  # noise instead of random one
+        if noise != "shuffle":
+            self.follows, self.follows_exactly, self.hides = "infill", False, "span_word_l2r"
         self.spare = roll + final_sentinel  # a rolled span may be cut in two
         self.prompt = np.array([getattr(vocabulary, mode)] if mode else [], dtype=np.int64)
         super().__init__(
@@ -94,8 +99,37 @@ class SpanCorruption(TextToText):
         source, target = self.split(text, self.mask(len(text), rng))
         return np.concatenate([self.prompt, source]), target
 
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        """All after the context is one span, to the end of the text."""
+        return self.hiding(texts, [np.arange(len(text)) >= given for text, given in zip(texts, contexts, strict=True)])
+
+    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+        """Each run of hidden tokens is a span; sentinels are not asked."""
+        split = [self.split(text, hide) for text, hide in zip(texts, hidden, strict=True)]
+        pairs = [(np.concatenate([self.prompt, source]), target) for source, target in split]
+        return self.ask(pairs, [~self.vocabulary.special[target] for _, target in pairs])
+
+    def fix(self, places: Sequence[int]) -> None:
+        if self.noise == "shuffle":
+            raise LmxError("--noise must go with objective.noise=spans or iid, got shuffle: it moves every token.")
+        self.given = places
+
+    def details(self, batch: Batch) -> Details:
+        if self.noise == "shuffle":
+            return Details()
+        names = "sentinels: T5's <extra_id_0>, <extra_id_1>, …, whose ids count down from 32099; here they count up."
+        ends = (
+            "end: one more sentinel, as in T5's paper; its code has it only where the text ends unhidden."
+            if self.final_sentinel
+            else "end: T5's paper has one more sentinel (objective.final_sentinel=true), its code only where the text ends "
+            "unhidden, which its own noise never leaves."
+        )
+        return Details(facts=[names, ends])
+
     def mask(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """[length] bool, True is noise."""
+        if self.given is not None:
+            return np.isin(np.arange(length), self.given)
         if self.noise == "iid":
             mask = rng.random(length) < self.rate
             mask[rng.integers(length)] = True  # something is asked

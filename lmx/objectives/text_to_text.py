@@ -25,6 +25,7 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.encoder_decoder import Decoder, Sharing
 from lmx.nn.transformer import Transformer
+from lmx.objectives.asking import only
 from lmx.objectives.objective import Prediction, each_document, stack
 
 Layout = Literal["prefix", "causal", "encoder_decoder"]
@@ -85,10 +86,13 @@ class TextToText(Prediction):
             return source + target - self.length
         return max(source + len(pairs) - self.length, target - self.target_length)
 
-    def arrange(self, rows: Sequence[Sequence[Pair]]) -> Batch:
-        """The batch of a layout, a row for each list of pairs."""
+    def arrange(
+        self, rows: Sequence[Sequence[Pair]], length: int | None = None, target_length: int | None = None
+    ) -> Batch:
+        """The batch of a layout, a row for each list of pairs; the lengths are those of training unless they are given."""
+        length, target_length = length or self.length, target_length or self.target_length
         if self.layout != "encoder_decoder":
-            return stack([joined(row, self.layout) for row in rows], self.length)
+            return stack([joined(row, self.layout) for row in rows], length)
         begin = [[np.concatenate([[self.start], target[:-1]]) for _, target in row] for row in rows]
         columns = [
             side([(tokens, target, np.arange(len(target))) for tokens, (_, target) in zip(*row, strict=True)])
@@ -99,7 +103,14 @@ class TextToText(Prediction):
             side([(source, np.full(len(source), IGNORE), np.zeros(len(source), dtype=np.int64)) for source in row])
             for row in ended
         ]
-        return replace(stack(columns, self.target_length), source=stack(sources, self.length))
+        return replace(stack(columns, target_length), source=stack(sources, length))
+
+    def ask(self, pairs: Sequence[Pair], asked: Sequence[np.ndarray]) -> Batch:
+        """One pair a row, no longer than it must be; of each target only what is `asked` [n] bool."""
+        source, target = (max(len(pair[number]) for pair in pairs) for number in (0, 1))
+        whole = max(len(source) + len(target) for source, target in pairs)
+        length = source + 1 if self.layout == "encoder_decoder" else whole
+        return only(self.arrange([[pair] for pair in pairs], length, target), asked)
 
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:
         return model(batch) if self.decoder is None else self.decoder(model, batch)

@@ -18,14 +18,16 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from lmx.batch import IGNORE, Batch, visible
+from lmx.batch import IGNORE, Batch, Details, visible
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
+from lmx.data.selection import given
 from lmx.data.tokenizer import Vocabulary
+from lmx.errors import LmxError
 from lmx.nn.attention import attend
 from lmx.nn.block import Block
 from lmx.nn.transformer import Transformer
-from lmx.objectives.objective import Prediction, stack
+from lmx.objectives.objective import Prediction, spread, stack
 
 LONGEST = 5  # words of a span; P(n) is proportional to 1/n
 
@@ -42,6 +44,8 @@ class PermutedBatch(Batch):
 
 
 class XLNet(Prediction):
+    follows = "left_to_right"
+
     def __init__(
         self,
         *,
@@ -54,6 +58,7 @@ class XLNet(Prediction):
     ):
         super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
         self.length, self.rate, self.context = length, rate, context
+        self.given: Sequence[int] | None = None  # asked instead of random tokens
         self.start = nn.Parameter(torch.randn(model.width) * 0.3 * model.width**-0.5)
 
     def raw_lengths(self, keys: Keys) -> np.ndarray:
@@ -61,12 +66,15 @@ class XLNet(Prediction):
 
     def collate(self, samples: Sequence[Sample], keys: Keys) -> Batch:
         rows = [self.pose(sample, keys.generator(number)) for number, sample in enumerate(samples)]
-        most = max(1, round(self.rate * self.length))
+        return self.queried(rows, self.length, max(1, round(self.rate * self.length)))
+
+    def queried(self, rows: Sequence[dict[str, np.ndarray]], length: int, most: int) -> PermutedBatch:
+        """The batch of rows that ask for at most `most` tokens each."""
         query, answer = np.zeros((len(rows), most), dtype=np.int64), np.full((len(rows), most), IGNORE)
         for number, row in enumerate(rows):
             places = np.flatnonzero(row["targets"] != IGNORE)
             query[number, : len(places)], answer[number, : len(places)] = places, row["targets"][places]
-        return stack(rows, self.length, PermutedBatch, query=torch.from_numpy(query), answer=torch.from_numpy(answer))
+        return stack(rows, length, PermutedBatch, query=torch.from_numpy(query), answer=torch.from_numpy(answer))
 
     def pose(self, sample: Sample, rng: np.random.Generator) -> dict[str, np.ndarray]:
         vocabulary = self.vocabulary
@@ -80,6 +88,21 @@ class XLNet(Prediction):
             "order": order(asked, vocabulary.special[text], rng.permutation(len(text))),
         }
 
+    def fix(self, places: Sequence[int]) -> None:
+        most = max(1, round(self.rate * self.length))
+        if len(places) > most:
+            raise LmxError(
+                f"--noise must name at most {most} tokens at objective.rate={self.rate:g}, got {len(places)}."
+            )
+        self.given = places
+
+    def details(self, batch: Batch) -> Details:
+        asked = (batch.targets != IGNORE)[:, :, None]
+        return Details(
+            grids={"query stream, where asked": visible(batch, strict=True)[:, 0] & asked},
+            facts=["the query stream, which predicts, sees what comes before a token in the order, never the token."],
+        )
+
     def choose(self, text: np.ndarray, document: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """[n] bool: spans of 1 to 5 words, each somewhere in `context` times as many tokens, filled up with single tokens."""
         goal = max(1, round(self.rate * self.length))
@@ -89,6 +112,8 @@ class XLNet(Prediction):
             | ~np.append(False, eligible[:-1])
             | np.append(True, np.diff(document) != 0)
         )
+        if self.given is not None:
+            return given(self.given)(eligible, starts, self.rate, goal, rng)
         chosen = np.zeros(len(text), dtype=bool)
         odds = 1 / np.arange(1, LONGEST + 1)
         place = 0
@@ -113,6 +138,23 @@ class XLNet(Prediction):
         hidden = self.query(model, batch)
         nats, z, _ = self.score(hidden.flatten(0, 1), self.output_weight(model), batch.answer.flatten())
         return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        """The permutation that is the text's own order, after the end of another text; every order has been asked for."""
+        rows = []
+        for text, known in zip(texts, contexts, strict=True):
+            place = np.arange(len(text) + 1)
+            read = np.append(self.vocabulary.eos, text)
+            rows.append({"tokens": read, "targets": np.where(place > known, read, IGNORE), "order": place})
+        length = max(map(len, texts))
+        return self.queried(rows, length + 1, length)
+
+    def nats(self, model: Transformer, batch: Batch) -> Tensor:
+        assert isinstance(batch, PermutedBatch)
+        hidden, answer = self.query(model, batch).flatten(0, 1), batch.answer.flatten()
+        rows = self.score(hidden, self.output_weight(model), answer)[2]
+        row = torch.arange(len(batch.query), device=answer.device)[:, None] * batch.tokens.shape[1]
+        return spread(rows, (row + batch.query).flatten().masked_fill(answer == IGNORE, -1), batch)
 
     def query(self, model: Transformer, batch: PermutedBatch) -> Tensor:
         """[B, Q, D] the query stream's hidden states, normalised"""

@@ -12,6 +12,7 @@ from lmx.data.noise import Keys
 from lmx.evals.generate import samples as generate
 from lmx.evals.ngram import Ngrams
 from lmx.evals.validation import Validation, constant_nats
+from lmx.evals.yardstick import Subject
 from lmx.objectives.clm import CLM
 from lmx.objectives.mlm import MLM
 from lmx.train.learner import Learner
@@ -35,8 +36,9 @@ def make(make_model, vocabulary, corpus, objective):
     size = objective.raw_lengths(Keys(seed=0, purpose="validation", sample=np.arange(1)))[0] + objective.lookahead
     keys = [Keys(seed=0, purpose="validation", sample=np.arange(first, first + 2)) for first in (0, 2)]
     batches = [objective.collate(texts(vocabulary, 2, size, seed), key) for seed, key in enumerate(keys)]
-    knobs = {"every": 0.1, "tokens": 64, "samples": 1, "sample_tokens": 8}
-    return Validation(learner, corpus, CPU, "fp32", batches, **knobs), learner, batches
+    knobs = {"every": 0.1, "tokens": 64, "samples": 1, "sample_tokens": 8, "yardsticks": {}}
+    subject = Subject(learner=learner, corpus=corpus, device=CPU, length=L, seed=0, untrained=lambda: learner)
+    return Validation(subject, "fp32", batches, **knobs), learner, batches
 
 
 def test_bits_per_byte(make_model, vocabulary, corpus):
