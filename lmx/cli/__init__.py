@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lmx import __version__
-from lmx.cli import config, doctor, list, runs, show, sync, train, watch
+from lmx.cli import config, doctor, evaluate, list, runs, show, sync, train, watch
 from lmx.errors import INTERNAL, LmxError
 
 HELP = """
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("config")(config.config)
 app.command("list")(list.list_choices)
+app.command("evaluate")(evaluate.evaluate)
 app.command("show")(show.show)
 app.command("runs")(runs.runs)
 app.command("watch")(watch.watch)

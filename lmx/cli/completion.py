@@ -92,3 +92,9 @@ def complete_group(incomplete: str) -> list[str]:
     from lmx.schema.choices import groups
 
     return [group for group in groups() if group.startswith(incomplete)]
+
+
+def complete_yardstick(incomplete: str) -> list[tuple[str, str]]:
+    from lmx.schema.choices import choices
+
+    return [(name, about) for name, about in choices("eval/yardstick").items() if name.startswith(incomplete)]

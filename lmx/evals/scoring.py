@@ -42,24 +42,26 @@ class Scorer:
 
     name: str
     comparability: Comparability
+    code_length: bool  # whether nats are those of some distribution over texts, or bound them
     score: Callable[[Sequence[np.ndarray], Sequence[int], Report], np.ndarray]
 
 
 def scorers(subject: Subject, *, whole: bool) -> list[Scorer]:
     """Those that the objective has, the best first. `whole`: for texts without a context."""
-    objective, found = subject.learner.objective, []
-    if objective.follows:
-        comparability: Comparability = "A" if objective.follows_exactly else "C"
-        found.append(Scorer(name=objective.follows, comparability=comparability, score=Following(subject)))
-    if objective.hides and whole:
-        found.append(Scorer(name=objective.hides, comparability="C", score=WordByWord(subject)))
-    if objective.hides and not whole:
-        found.append(Scorer(name="l2r_fill", comparability="C", score=LeftToRight(subject)))
-    if objective.bounds:
-        found.append(Scorer(name="bound", comparability="B", score=Bound(subject)))
-    if objective.detects:
-        found.append(Scorer(name="detector", comparability="C", score=Detector(subject)))
-    return found
+    objective = subject.learner.objective
+    exact: Comparability = "A" if objective.follows_exactly else "C"
+    having = {
+        objective.follows: (exact, True, Following),
+        objective.hides if whole else "": ("C", False, WordByWord),
+        "l2r_fill" if objective.hides and not whole else "": ("C", True, LeftToRight),
+        "bound" if objective.bounds else "": ("B", True, Bound),
+        "detector" if objective.detects else "": ("C", False, Detector),
+    }
+    return [
+        Scorer(name=name, comparability=comparability, code_length=code_length, score=asker(subject))
+        for name, (comparability, code_length, asker) in having.items()
+        if name
+    ]
 
 
 class Asker:

@@ -1,0 +1,63 @@
+"""`lmx evaluate`: yardsticks on a trained model."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from lmx.cli.completion import complete_yardstick
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="Its newest checkpoint, or that of a step.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[YARDSTICK]... [YARDSTICK.KEY=VALUE]...",
+            help="Which (see `lmx list eval/yardstick`; all, if none is named), and their settings.",
+            autocompletion=complete_yardstick,
+            show_default=False,
+        ),
+    ] = None,
+    runs: Annotated[str | None, typer.Option(help="The folder of the run, if not ./runs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure a trained model with yardsticks that mean the same for every objective.
+
+    \b
+    lmx evaluate RUN
+    lmx evaluate RUN minimal_pairs
+    lmx evaluate RUN minimal_pairs.path=my/blimp
+    """
+    from lmx.cli.evaluating import lines, measure, yardsticks
+    from lmx.errors import LmxError
+    from lmx.runs import Run, root
+
+    name, _, step = run.partition("@")
+    if step and not step.isdigit():
+        raise LmxError(f"RUN@STEP must be a run and the number of a step, got {run}.")
+    nodes = yardsticks(words or [])
+    opened = Run.open(name, root({"runs": runs}))
+    measure(opened, int(step) if step else None, nodes)
+    found = lines(opened, int(step) if step else None, nodes)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        show(found)
+
+
+def show(found: Sequence[dict[str, Any]]) -> None:
+    """One row for each number, the parts of a yardstick below its whole."""
+    from lmx.cli.list import show as table
+
+    columns = ["yardstick", "task", "metric", "scorer", "value", "±", "floor", "unit", "items"]
+    table(columns, (cells(line["yardstick"], row) for line in found for row in line["rows"]))
+
+
+def cells(name: str, row: dict[str, Any]) -> list[str]:
+    floor = "" if row["floor"] is None else f"{row['floor']:.3f} {row['floor_name']}"
+    error = "" if row["error"] is None else f"{row['error']:.3f}"
+    return [
+        name, row["task"], row["metric"], row["scorer"], f"{row['value']:.3f}", error, floor, row["unit"], str(row["items"]),
+    ]  # fmt: skip
