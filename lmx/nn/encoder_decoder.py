@@ -53,11 +53,15 @@ class Decoder(nn.Module):
 
     def encode(self, model: Transformer, source: Batch) -> Tensor:
         """-> hidden states of the encoder [B, S, D], normalised"""
+        return self.layers(model, source)[-1]
+
+    def layers(self, model: Transformer, source: Batch) -> list[Tensor]:
+        """[B, S, D] embeddings and what each block of the encoder makes of them, the last one normalised"""
         seen, rotation = model.view(source, kind="source"), model.rotation(source.position)
-        x = model.embed(source)
+        found = [model.embed(source)]
         for block in model.blocks[: model.depth // 2] if self.sharing == "half" else model.blocks:
-            x = block(x, rotation, seen)
-        return (self.source_norm or model.norm)(x)
+            found.append(block(found[-1], rotation, seen))
+        return [*found[:-1], (self.source_norm or model.norm)(found[-1])]
 
     def decoding(self, model: Transformer) -> Sequence[nn.Module]:
         if self.sharing == "half":

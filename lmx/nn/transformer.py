@@ -51,10 +51,15 @@ class Stack(nn.Module):
 
     def encode(self, x: Tensor, batch: Batch) -> Tensor:
         """x [B, L, D] -> [B, L, D], normalised"""
+        return self.layers(x, batch)[-1]
+
+    def layers(self, x: Tensor, batch: Batch) -> list[Tensor]:
+        """x [B, L, D] and what each block makes of it, depth + 1 in all, the last one normalised"""
         seen, rotation = self.view(batch), self.rotation(batch.position)
+        found = [x]
         for block in self.blocks:
-            x = block(x, rotation, seen)
-        return self.norm(x)
+            found.append(block(found[-1], rotation, seen))
+        return [*found[:-1], self.norm(found[-1])]
 
     def view(self, batch: Batch, *, mask: Tensor | None = None, kind: str = "self") -> View:
         """Who sees whom: what the batch says, or `mask` [B, 1, Q, L]."""

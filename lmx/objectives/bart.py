@@ -57,6 +57,7 @@ class BART(TextToText):
             length=length, model=model, vocabulary=vocabulary, layout=layout, decoder=decoder, z_loss=z_loss
         )
         self.start = vocabulary.eos
+        self.prompt = np.array([vocabulary.bos])
 
     def longest(self) -> int:
         return self.length - 2 if self.layout == "encoder_decoder" else (self.length - 2) // 2
@@ -98,10 +99,9 @@ class BART(TextToText):
 
     def framed(self, noised: np.ndarray, text: np.ndarray) -> Pair:
         """Source and target with the special tokens of the layout."""
-        begin = [self.vocabulary.bos]
         target = np.append(text, self.vocabulary.eos)
-        return np.concatenate([begin, noised]), np.concatenate(
-            [begin, target]
+        return np.concatenate([self.prompt, noised]), np.concatenate(
+            [self.prompt, target]
         ) if self.layout == "encoder_decoder" else target
 
     def infill(self, text: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -22,7 +22,7 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import left_to_right
-from lmx.objectives.objective import Prediction, stack
+from lmx.objectives.objective import Prediction, plain, stack
 
 
 class CLM(Prediction):
@@ -30,6 +30,7 @@ class CLM(Prediction):
     measures_text = True
     generates = True
     follows = "causal"
+    summary = "last"
 
     def __init__(self, *, length: int, model: Transformer, vocabulary: Vocabulary, z_loss: Annotated[float, Ge(0)]):
         super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
@@ -55,6 +56,9 @@ class CLM(Prediction):
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         return left_to_right(texts, contexts, self.vocabulary.eos)
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        return plain(texts, [self.vocabulary.eos], causal=True)
 
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row."""

@@ -31,10 +31,11 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
 from lmx.nn.transformer import Transformer
-from lmx.objectives.objective import Objective, stack
+from lmx.objectives.objective import Objective, Summary, plain, stack
 from lmx.objectives.segment_pair import longest
 
 Pooling = Literal["cls", "mean", "last"]
+SUMMARY: dict[Pooling, Summary] = {"cls": "first", "mean": "mean", "last": "last"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ class Contrastive(Objective):
         self.length, self.vocabulary = length, vocabulary
         self.views, self.symmetric, self.temperature, self.sub_batch = views, symmetric, temperature, sub_batch
         self.pooling: Pooling = pooling
+        self.summary = SUMMARY[pooling]
         self.mlp = nn.Sequential(nn.Linear(model.width, model.width), nn.Tanh()) if mlp else nn.Identity()
         self.weights["chance"] = 0.0  # nats of a guess: the logarithm of the number of candidates
 
@@ -109,6 +111,9 @@ class Contrastive(Objective):
         document = np.repeat(np.arange(len(framed)), [len(text) for text in framed])
         nothing = np.full_like(tokens, IGNORE)
         return {"tokens": tokens, "targets": nothing, "document": document, "order": np.zeros_like(tokens)}
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        return plain(texts, [self.vocabulary.cls], [self.vocabulary.sep])
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return dict.fromkeys(self.weights, batch.num_targets)

@@ -160,10 +160,13 @@ class ELECTRA(MLM):
 
     def read(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, L, D] the trunk's hidden states"""
+        return self.layers(model, batch)[-1]
+
+    def layers(self, model: Transformer, batch: Batch) -> list[Tensor]:
         x = model.embedding(batch.tokens)
         if self.sharing == "gdes" and self.table is not None:
             x = x.detach() + self.table(batch.tokens)
-        return model.encode(model.embedding_norm(x), batch)
+        return model.layers(model.embedding_norm(x), batch)
 
     def suspicion(self, model: Transformer, batch: Batch) -> Tensor:
         assert self.judge is not None

@@ -27,7 +27,7 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import left_to_right
-from lmx.objectives.objective import Prediction, each_document, stack
+from lmx.objectives.objective import Prediction, each_document, plain, stack
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]  # prefix, middle, suffix; each may be empty
@@ -39,6 +39,7 @@ SLACK = {"token": 0, "character": 4}  # tokens by which a text usually grows whe
 class FIM(Prediction):
     generates = True
     follows = "causal"
+    summary = "last"
 
     def __init__(
         self,
@@ -119,6 +120,9 @@ class FIM(Prediction):
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         return left_to_right(texts, contexts, self.vocabulary.eos)
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        return plain(texts, [self.vocabulary.eos], causal=True)
 
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row."""

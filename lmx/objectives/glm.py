@@ -28,7 +28,7 @@ from lmx.data.spans import runs
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
 from lmx.nn.transformer import Transformer
-from lmx.objectives.objective import Prediction, each_document, stack
+from lmx.objectives.objective import Prediction, each_document, plain, stack
 
 LONGEST = 39  # tokens of a span: the Poisson distribution is cut to 1 … 39, as in the original
 MODES = ("token", "sentence", "document")
@@ -104,6 +104,9 @@ class GLM(Prediction):
             row = self.pose(text, list(zip(begins.tolist(), ends.tolist(), strict=True)), False)
             rows.append(row | {"targets": np.where(row["targets"] == self.vocabulary.eop, IGNORE, row["targets"])})
         return stack(rows, max(len(row["tokens"]) for row in rows), BlockBatch, {"block": 0})
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        return plain(texts, [self.vocabulary.cls])
 
     def fix(self, places: Sequence[int]) -> None:
         self.given = places

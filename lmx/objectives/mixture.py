@@ -68,6 +68,9 @@ class Mixture(Prediction):
         hiders = {name: part for name, part in parts.items() if part.hides}
         self.hider = max(hiders, key=lambda name: hiders[name].bounds, default=None)
         self.hides = hiders[self.hider].hides if self.hider is not None else ""
+        sees_all = [part.summary != "last" for part in parts.values()]
+        self.reader = sees_all.index(True) if any(sees_all) else 0
+        self.summary = self.parts[self.reader][1].summary
 
     def shares(self, weights: Mapping[str, float]) -> np.ndarray:
         """[parts] probabilities of the parts."""
@@ -138,6 +141,12 @@ class Mixture(Prediction):
 
     def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
         return dict(self.parts)[str(self.hider)].hiding(texts, hidden)
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        return self.parts[self.reader][1].reading(texts, cuts)
+
+    def layers(self, model: Transformer, batch: Batch) -> list[Tensor]:
+        return super().layers(model, batch) if self.decoder is None else self.decoder.layers(model, batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, MixtureBatch)

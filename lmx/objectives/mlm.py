@@ -26,7 +26,7 @@ from lmx.data.selection import given
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import masked
-from lmx.objectives.objective import Prediction, stack
+from lmx.objectives.objective import Prediction, plain, stack
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Select = Literal[
@@ -57,6 +57,7 @@ class MLM(Prediction):
     ):
         super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
         self.hides = "mntp_word_l2r" if shift else "pll_word_l2r"
+        self.summary = "first" if wrap else "mean"
         self.length, self.select = length, SELECT[select]
         self.rate, self.last_rate, self.evaluate_rate = rate, rate if last_rate is None else last_rate, evaluate_rate
         self.predict, self.max_targets = predict, max_targets
@@ -125,9 +126,16 @@ class MLM(Prediction):
         asked[places[: max(1, round(self.predict * len(places)))]] = True
         return asked
 
-    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+    def edges(self) -> tuple[list[int], list[int]]:
+        """What stands before a text and after it."""
         begin = [self.vocabulary.cls] if self.wrap else [self.vocabulary.eos] if self.shift else []
-        end = [self.vocabulary.sep] if self.wrap else []
+        return begin, [self.vocabulary.sep] if self.wrap else []
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        return plain(texts, *self.edges())
+
+    def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
+        begin, end = self.edges()
         framed = [np.concatenate([begin, text, end]).astype(np.int64) for text in texts]
         batch = masked(framed, [np.pad(hide, (len(begin), len(end))) for hide in hidden], self.vocabulary.mask)
         if not self.shift:

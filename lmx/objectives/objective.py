@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from lmx.nn.transformer import Transformer
 
 Kind = TypeVar("Kind", bound=Batch)
 Piece = TypeVar("Piece")
+Summary = Literal["last", "first", "mean"]
 EMPTY: Mapping[str, int] = MappingProxyType({})
 BUCKET = 64  # asked positions are rounded up to a multiple, so that the head sees few shapes
 
@@ -40,6 +41,7 @@ class Objective(nn.Module, ABC):
     hides = ""  # how `hiding` asks for tokens of a text; "" where it cannot
     bounds = False  # True: the mean over random numbers of hidden tokens bounds -log p(text)
     detects = False  # True: `suspicion` tells what does not belong
+    summary: Summary = "mean"  # where classifiers find what a text says: last position, first one, the text's mean
     indivisible = False  # True: the rows of a step are each other's candidates, and losses of its parts do not add up
 
     def __init__(self) -> None:
@@ -91,6 +93,17 @@ class Objective(nn.Module, ABC):
     def nats(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, L] float32, -log p of each target of `following` or `hiding`; 0 where nothing is asked."""
         raise TypeError(f"{type(self).__name__} does not predict tokens")
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        """One text [n] a row, framed as in training and nothing hidden; its tokens are the targets at their own places.
+
+        `cuts`: where the second text of each pair begins, for those that tell segments apart.
+        """
+        return plain(texts)
+
+    def layers(self, model: Transformer, batch: Batch) -> list[Tensor]:
+        """[B, L, D] embeddings and what each block makes of them, the last one normalised, of a batch of `reading`."""
+        return model.layers(model.embed(batch), batch)
 
     def suspicion(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, L] float32, log-odds that a token has been replaced, of a batch of `hiding`, where `detects`."""
@@ -204,6 +217,18 @@ def stack(
     count = int((columns["targets"] != IGNORE).sum())
     tensors: dict[str, Any] = {name: torch.from_numpy(column) for name, column in columns.items()}
     return kind(**tensors, pattern=pattern(columns), capacity=-(-count // BUCKET) * BUCKET, **whole)
+
+
+def plain(
+    texts: Sequence[np.ndarray], begin: Sequence[int] = (), end: Sequence[int] = (), causal: bool = False
+) -> Batch:
+    """Texts as they are, each between `begin` and `end`, from left to right or from both sides: see Objective.reading."""
+    rows = []
+    for text in texts:
+        tokens = np.concatenate([begin, text, end]).astype(np.int64)
+        targets = np.pad(text, (len(begin), len(end)), constant_values=IGNORE)
+        rows.append({"tokens": tokens, "targets": targets, "order": np.arange(len(tokens)) * causal})
+    return stack(rows, max(len(row["tokens"]) for row in rows))
 
 
 def positions(document: np.ndarray) -> np.ndarray:

@@ -147,9 +147,26 @@ class SegmentPair(MLM):
     def constants(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, float]:
         return {"relation": entropy(sums["unlike"] / max(counts["relation"], 1))} if "relation" in self.weights else {}
 
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        """Pairs as two segments."""
+        if cuts is None:
+            return super().reading(texts)
+        cls, sep, rows = self.vocabulary.cls, self.vocabulary.sep, []
+        for text, cut in zip(texts, cuts, strict=True):
+            tokens = np.concatenate([[cls], text[:cut], [sep], text[cut:], [sep]]).astype(np.int64)
+            segment = np.repeat([0, 1], [cut + 2, len(text) - cut + 1])
+            targets = tokens.copy()
+            targets[[0, cut + 1, -1]] = IGNORE
+            rows.append({"tokens": tokens, "targets": targets, "order": np.zeros_like(tokens), "segment": segment})
+        relation = torch.full((len(rows),), IGNORE)
+        return stack(rows, max(len(row["tokens"]) for row in rows), PairBatch, {"segment": 0}, relation=relation)
+
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:
+        return self.layers(model, batch)[-1]
+
+    def layers(self, model: Transformer, batch: Batch) -> list[Tensor]:
         segment = batch.segment if isinstance(batch, PairBatch) else torch.zeros_like(batch.tokens)
-        return model.encode(model.embed(batch) + self.segments(segment), batch)
+        return model.layers(model.embed(batch) + self.segments(segment), batch)
 
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, PairBatch)

@@ -29,7 +29,7 @@ from lmx.errors import LmxError
 from lmx.nn.cross_entropy import VocabularyLoss
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import left_to_right
-from lmx.objectives.objective import BUCKET, Prediction, asked, stack
+from lmx.objectives.objective import BUCKET, Prediction, asked, plain, stack
 
 Ask = Literal["completions", "last", "all"]
 LOOKED_AT = 100  # documents, to know whether a corpus has conversations at all; fewer would prove nothing
@@ -52,6 +52,7 @@ class PromptBatch(Batch):
 class SFT(Prediction):
     generates = False  # it continues conversations: the first words of a document, as text, are none
     follows = "causal"
+    summary = "last"
 
     def __init__(
         self,
@@ -176,6 +177,9 @@ class SFT(Prediction):
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         return left_to_right(texts, contexts, self.vocabulary.eos)
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        return plain(texts, [self.vocabulary.eos], causal=True)
 
     def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, V] float32, scores of the token after the last position of each row: conversations up to [ASSISTANT] or beyond."""

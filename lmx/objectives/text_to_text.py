@@ -26,7 +26,7 @@ from lmx.data.tokenizer import Vocabulary
 from lmx.nn.encoder_decoder import Decoder, Sharing
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import only
-from lmx.objectives.objective import Prediction, each_document, stack
+from lmx.objectives.objective import Prediction, each_document, plain, stack
 
 Layout = Literal["prefix", "causal", "encoder_decoder"]
 Pair = tuple[np.ndarray, np.ndarray]  # source and target; a target ends with EOS, a source does not
@@ -34,6 +34,8 @@ Pair = tuple[np.ndarray, np.ndarray]  # source and target; a target ends with EO
 
 class TextToText(Prediction):
     """Subclasses say how long a text may be and what becomes of it."""
+
+    prompt = np.zeros(0, dtype=np.int64)  # stands before every source
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class TextToText(Prediction):
         self.layout: Layout = layout
         self.decoder = Decoder(model, decoder) if layout == "encoder_decoder" else None
         self.start = vocabulary.pad  # what the decoder reads first
+        self.summary = "last" if layout == "causal" else "mean"
         self.raw_length = self.longest()
         self.target_length = self.longest_target()
 
@@ -114,6 +117,15 @@ class TextToText(Prediction):
 
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:
         return model(batch) if self.decoder is None else self.decoder(model, batch)
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        """Texts as sources."""
+        end = [] if self.decoder is None else [self.vocabulary.eos]
+        return plain(texts, self.prompt.tolist(), end, causal=self.layout == "causal")
+
+    def layers(self, model: Transformer, batch: Batch) -> list[Tensor]:
+        """Of the encoder, where there is one."""
+        return super().layers(model, batch) if self.decoder is None else self.decoder.layers(model, batch)
 
 
 def joined(pairs: Sequence[Pair], layout: Layout) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ from lmx.errors import LmxError
 from lmx.nn.attention import attend
 from lmx.nn.block import Block
 from lmx.nn.transformer import Transformer
-from lmx.objectives.objective import Prediction, spread, stack
+from lmx.objectives.objective import Prediction, plain, spread, stack
 
 LONGEST = 5  # words of a span; P(n) is proportional to 1/n
 
@@ -45,6 +45,7 @@ class PermutedBatch(Batch):
 
 class XLNet(Prediction):
     follows = "left_to_right"
+    summary = "last"  # [CLS]
 
     def __init__(
         self,
@@ -148,6 +149,10 @@ class XLNet(Prediction):
             rows.append({"tokens": read, "targets": np.where(place > known, read, IGNORE), "order": place})
         length = max(map(len, texts))
         return self.queried(rows, length + 1, length)
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        """The content stream, which sees all of a text whose tokens are not asked."""
+        return plain(texts, end=[self.vocabulary.sep, self.vocabulary.cls])
 
     def nats(self, model: Transformer, batch: Batch) -> Tensor:
         assert isinstance(batch, PermutedBatch)
