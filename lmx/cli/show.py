@@ -1,97 +1,139 @@
 """`lmx show`: one example, as the model sees it."""
 
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lmx.cli.completion import Overrides
+from lmx.cli.completion import complete
 
-SHOWN = 40  # positions of the attention picture
+RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+def complete_show(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Objectives by name, and settings."""
+    from lmx.schema.choices import choices
+
+    names = [(name, about) for name, about in choices("objective").items() if name.startswith(incomplete)]
+    return names * ("=" not in incomplete) + complete(context, incomplete)
 
 
 def show(
-    overrides: Overrides = None,
-    text: Annotated[str | None, typer.Option(help="Your own text instead of the corpus's first sample.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[OBJECTIVE]... [KEY=VALUE]...",
+            help="Objectives to lay side by side (see `lmx list objective`), and settings for all of them.",
+            autocompletion=complete_show,
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="Your own text instead of the corpus's first sample; several are several documents."),
+    ] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="Which tokens of the text to hide, from 0: 1-3,7. Instead of random ones.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page here instead of a picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a picture.")] = False,
 ) -> None:
     """Show one example, as the model sees it. What it reads, what it is asked where, and who may attend to whom.
 
     \b
     lmx show objective=mlm
-    lmx show objective=clm --text "The state of the union is strong."
+    lmx show clm mlm span electra --text "The state of the union is strong."
+    lmx show span --text "The quick brown fox jumped over the lazy dog" --noise 1-3,7
+    lmx show clm packing=docmask --text "Two documents." --text "In one row."
+
+    A text is read word by word, unless a tokenizer is named: tokenizer=bpe reads it as training would.
     """
-    from lmx.cli.launching import preview
+    from lmx.errors import LmxError
 
-    example = preview("example", overrides or [], text)
+    words = overrides or []
+    names = [word for word in words if "=" not in word]
+    settings = [word for word in words if "=" in word]
+    if noise is not None and (text is None or len(text) > 1):
+        raise LmxError(f"--noise must go with one --text, got {len(text or [])}.")
+    if any(not one.strip() for one in text or []):
+        raise LmxError("--text must have a word, got an empty text.")
+    if names and any(word.startswith("objective=") for word in settings):
+        raise LmxError(f"objective must be named once, got {' '.join(words)}. Type lmx show {' '.join(names)}.")
+    how = {
+        "texts": text or [],
+        "noise": places(noise) if noise is not None else [],
+        "words": not any(re.match(r"tokenizer[=.]", word) for word in settings),
+        "fit": not any(word.startswith("length=") for word in settings),
+    }
+    examples = look([[f"objective={name}", *settings] for name in names] or [settings], how)
     if as_json:
-        print(json.dumps(example))
+        print(json.dumps(examples if len(names) > 1 else examples[0]))
+    elif html is not None:
+        page(html, examples)
     else:
-        draw(example)
+        picture(examples)
 
 
-def draw(example: dict[str, Any]) -> None:
+def places(noise: str) -> list[int]:
+    """`1-3,7` -> 1 2 3 7"""
+    from lmx.errors import LmxError
+
+    found: set[int] = set()
+    for part in noise.split(","):
+        match = RANGE.fullmatch(part.strip())
+        begin, end = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not begin <= end < 10**6:
+            raise LmxError(f"--noise must be places such as 1-3,7, got '{noise}'.")
+        found |= set(range(begin, end + 1))
+    return sorted(found)
+
+
+def look(arms: Sequence[Sequence[str]], how: dict[str, Any]) -> list[dict[str, Any]]:
+    """The JSON of lmx.example, which imports torch while the configs are composed. Raises LmxError with its message."""
     from rich.console import Console
-    from rich.text import Text
+
+    from lmx.cli.launching import plain
+    from lmx.errors import LmxError
+
+    command = [sys.executable, "-P", "-m", "lmx.example"]
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    with child, Console(stderr=True).status("looking …"):
+        try:
+            asked = json.dumps({"configs": [plain(arm) for arm in arms], "how": how})
+        except BaseException:
+            child.kill()
+            raise
+        told, said = child.communicate(asked)
+    if child.returncode:
+        error = LmxError(said.strip().splitlines()[-1].removeprefix("lmx: ") if said else "the example failed.")
+        error.exit_code = child.returncode
+        raise error
+    return json.loads(told)
+
+
+def picture(examples: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    from lmx.report.terminal import draw
 
     console = Console(highlight=False)
-    counts = ", ".join(f"{count} {term}" for term, count in example["counts"].items())
-    console.print(
-        Text.assemble(
-            (example["objective"], "bold"),
-            f"  {len(example['rows'][0]['tokens'])} positions, asked: {counts}",
-        )
-    )
-    for row in example["rows"]:
-        console.print(Text("\nreads"), style="bold")
-        console.print(Text(" ").join(Text(token["piece"], style=style(token)) for token in row["tokens"]))
-        console.print(Text("\nis asked"), style="bold")
-        asked = [(place, token) for place, token in enumerate(row["tokens"]) if token["asked"]]
-        console.print(
-            Text("  ").join(
-                Text.assemble((str(place), "dim"), "→", (token["target"], "green")) for place, token in asked
-            )
-        )
-        console.print(Text.assemble(("\nmay attend to", "bold"), f"  {rule(row['visible'])}"))
-        console.print(picture(row["visible"]), soft_wrap=True)
-    console.print(
-        Text.assemble(
-            "\n",
-            ("hidden or replaced", "black on yellow"),
-            "  ",
-            ("asked here", "underline green"),
-            "  ",
-            ("special", "cyan"),
-            "   attention: row looks at column; █ both of two rows, ▀ ▄ one of them",
-        )
-    )
+    for line in draw(examples, console.width):
+        console.print(line, soft_wrap=True)
 
 
-def style(token: dict[str, Any]) -> str:
-    marks = ["underline green"] if token["asked"] else []
-    if token["changed"]:
-        marks.append("black on yellow")
-    elif token["special"]:
-        marks.append("cyan")
-    return " ".join(marks) or "default"
+def page(path: Path, examples: Sequence[dict[str, Any]]) -> None:
+    from lmx.errors import LmxError
+    from lmx.report.page import document
 
-
-def rule(visible: list[list[int]]) -> str:
-    """The visibility matrix in words, where it has a name."""
-    length = len(visible)
-    part = f"; the first {SHOWN} of {length} positions:" if length > SHOWN else ":"
-    if all(all(row) for row in visible):
-        return f"everything{part}"
-    if all(row == [1] * (place + 1) + [0] * (length - place - 1) for place, row in enumerate(visible)):
-        return f"itself and what comes before{part}"
-    return f"what is drawn{part}"
-
-
-def picture(visible: list[list[int]]) -> str:
-    """The visibility matrix, two rows to a line of half blocks, of the first positions."""
-    rows = [row[:SHOWN] for row in visible[:SHOWN]]
-    if len(rows) % 2:
-        rows.append([0] * len(rows[0]))
-    blocks = {(1, 1): "█", (1, 0): "▀", (0, 1): "▄", (0, 0): "·"}
-    pairs = zip(rows[::2], rows[1::2], strict=True)
-    return "\n".join("".join(blocks[pair] for pair in zip(upper, lower, strict=True)) for upper, lower in pairs)
+    try:
+        path.write_text(document(examples), encoding="utf-8")
+    except OSError as error:
+        raise LmxError(f"--html must be a file that can be written, got {path} ({error.strerror}).") from None
+    print(path)

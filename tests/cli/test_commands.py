@@ -113,7 +113,7 @@ def test_show(tmp_path, objective, name):
     example = read(
         tmp_path, "show", f"objective={objective}", *TINY, "length=32", "--text", "The state of the union is strong."
     )
-    assert example["objective"] == name
+    assert (example["objective"], example["class"]) == (objective, name)
     (row,) = example["rows"]
     size = len(row["tokens"])
     assert [len(line) for line in row["visible"]] == [size] * size
