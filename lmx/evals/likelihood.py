@@ -13,6 +13,7 @@ from annotated_types import Interval
 
 from lmx.evals.ngram import Ngrams
 from lmx.evals.scoring import scorers
+from lmx.evals.texts import passages
 from lmx.evals.yardstick import Report, Row, Subject, Yardstick
 
 
@@ -27,25 +28,11 @@ class Likelihood(Yardstick):
         self.passages, self.tokens, self.given = passages, tokens, given
 
     def __call__(self, subject: Subject, report: Report) -> Sequence[Row]:
-        texts = self.texts(subject)
+        texts = passages(subject, self.passages, self.tokens)
         given = [max(1, round(self.given * len(text))) for text in texts]
         return [
             *self.rows(subject, texts, given, "", report),
             *self.rows(subject, texts, [0] * len(texts), "whole", report),
-        ]
-
-    def texts(self, subject: Subject) -> list[np.ndarray]:
-        """Stretches of the validation split, evenly spread, each within one document."""
-        documents, size = subject.corpus.validation, min(self.tokens, subject.length - 8)
-        starts = [
-            (number, start)
-            for number in range(len(documents))
-            for start in range(0, len(documents[number]) - size, size)
-        ]
-        chosen = np.linspace(0, len(starts) - 1, min(self.passages, len(starts))).round().astype(int)
-        return [
-            np.asarray(documents[number][start : start + size], dtype=np.int64)
-            for number, start in (starts[place] for place in chosen)
         ]
 
     def rows(
