@@ -18,7 +18,7 @@ from lmx.schema.constructors import SOURCE, Constructors
 from lmx.schema.slots import ROOT, Slot, nodes, slots, target
 from lmx.schema.values import Mismatch, clean, conform, show
 
-__all__ = ["CONF", "choices", "expand", "groups", "load", "places"]
+__all__ = ["CONF", "choices", "expand", "groups", "load", "places", "plain"]
 
 MISSING = "???"
 REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)+)\}")
@@ -32,6 +32,11 @@ def load(overrides: Sequence[str] = (), *, conf: Path = CONF, source: Path = SOU
         slot.node[slot.key] = checked(slot, constructors)
     check_rules(config, constructors)
     return OmegaConf.create(config | {"choices": chosen}, flags={"struct": True})
+
+
+def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The config of `load` as plain containers."""
+    return OmegaConf.to_container(load(overrides), resolve=True)  # type: ignore[return-value]
 
 
 def places(overrides: Sequence[str] = (), *, conf: Path = CONF, source: Path = SOURCE) -> list[Slot]:

@@ -7,6 +7,7 @@ and keeps its traceback (exit code 70).
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+FAILED_ARM = 8  # some runs of a comparison failed; the others are compared
 PREEMPTED = 75  # after SIGTERM or SIGUSR1: saved, requeue me (EX_TEMPFAIL)
 INTERRUPTED = 130  # after SIGINT: saved
 INTERNAL = 70  # a bug (EX_SOFTWARE)

@@ -23,11 +23,12 @@ PAPER = {
     "overrides": ["schema", "errors"],
     "config": ["overrides", "schema", "errors"],
     "build": ["schema", "errors"],
+    "compare": ["runs", "config", "errors"],
     "runs": ["config", "errors"],
     "launch": ["runs", "config", "errors"],
     "track": ["runs", "config", "errors"],
     "report": ["errors"],
-    "cli": ["launch", "track", "report", "runs", "config", "build", "schema", "errors"],
+    "cli": ["compare", "launch", "track", "report", "runs", "config", "build", "schema", "errors"],
 }
 TENSOR = {
     "batch": [],

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lmx import __version__
-from lmx.cli import config, doctor, evaluate, list, runs, show, sync, train, watch
+from lmx.cli import compare, config, doctor, evaluate, list, runs, show, sync, train, watch
 from lmx.errors import INTERNAL, LmxError
 
 HELP = """
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.command("config")(config.config)
 app.command("list")(list.list_choices)
 app.command("evaluate")(evaluate.evaluate)

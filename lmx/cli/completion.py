@@ -98,3 +98,11 @@ def complete_yardstick(incomplete: str) -> list[tuple[str, str]]:
     from lmx.schema.choices import choices
 
     return [(name, about) for name, about in choices("eval/yardstick").items() if name.startswith(incomplete)]
+
+
+def complete_arms(context: typer.Context, incomplete: str) -> Items:
+    """Objectives by name, and settings."""
+    from lmx.schema.choices import choices
+
+    names = [(name, about) for name, about in choices("objective").items() if name.startswith(incomplete)]
+    return names * ("=" not in incomplete) + complete(context, incomplete)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lmx.build import build
-from lmx.config import load
+from lmx.config import plain
 from lmx.errors import INTERRUPTED, LmxError
 from lmx.launch.local import log_tail
 from lmx.runs import Run, root
@@ -21,11 +21,6 @@ from lmx.track.figures import clock, short
 from lmx.track.progress import follow, summary
 
 FINISHING = 60  # seconds that W&B may take after the run to send the rest
-
-
-def plain(overrides: Sequence[str]) -> dict[str, Any]:
-    """A composed config, resolved, as plain containers."""
-    return OmegaConf.to_container(load(overrides), resolve=True)  # type: ignore[return-value]
 
 
 def created(overrides: Sequence[str]) -> Run:
@@ -65,25 +60,35 @@ def branched(place: str, overrides: Sequence[str]) -> Run:
     return Run.create(config, [f"--branch {place}", *typed], root(config))
 
 
+Look = Callable[[Run, Callable[[], bool], Console, Callable[[], bool]], Any]  # see lmx.track.progress.follow
+
+
 def supervise(run: Run) -> int:
     """Train in other processes, show what they write, hand signals on; -> the exit code."""
     run.lock()
-    config, console = run.config(), Console(highlight=False)
+    console = Console(highlight=False)
     if run.status().get("state") == "done":
         console.print(Text(f"{run.name} is done; nothing is left to train."))
         return 0
-    run.set_status(state="queued", pid=None, phase="starting", phase_progress=None, reason=None, exit_code=None)
-    processes = build(config["launcher"]).start(run)
-    tracker = build(config["track"]).start(run)
-    progress = follow(run, processes.running, console, processes.stopping)
-    code = processes.finish()
+    progress, code, tracker = trained(run, follow, console)
     summary(progress, console)
-    run.unlock()
     if code != INTERRUPTED and run.read_json("status.json").get("state") == "killed" and (tail := log_tail(run)):
         print(tail, file=sys.stderr)
     if tracker is not None:
         console.print(Text(tracked(run, tracker)), soft_wrap=True)
     return code
+
+
+def trained(run: Run, look: Look, console: Console) -> tuple[Any, int, subprocess.Popen | None]:
+    """Train a run that this process has locked, and unlock it; -> what `look` says, the exit code, who still sends to W&B."""
+    config = run.config()
+    run.set_status(state="queued", pid=None, phase="starting", phase_progress=None, reason=None, exit_code=None)
+    processes = build(config["launcher"]).start(run)
+    tracker = build(config["track"]).start(run)
+    seen = look(run, processes.running, console, processes.stopping)
+    code = processes.finish()
+    run.unlock()
+    return seen, code, tracker
 
 
 def tracked(run: Run, tracker: subprocess.Popen) -> str:

@@ -78,13 +78,13 @@ def line(entry: dict[str, Any], base: float) -> list[str]:
     ]
 
 
-def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def show(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Any = None) -> None:
     """A table; whole lines where no terminal limits the width."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = console or Console(highlight=False)
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     table.columns[0].style, table.columns[1].style = "cyan", "dim"
     for row in rows:
@@ -92,7 +92,7 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if console.is_terminal:
         console.print(table)
     else:  # one line a row, however long
-        console.width = 1000
-        with console.capture() as captured:
-            console.print(table)
-        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        wide = Console(highlight=False, width=1000, file=console.file)
+        with wide.capture() as captured:
+            wide.print(table)
+        console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))

@@ -1,0 +1,51 @@
+"""`lmx compare`: several objectives at one budget, side by side."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from lmx.cli.completion import complete_arms
+
+
+def compare(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ARM]... [KEY=VALUE]...",
+            help="Objectives, each with settings of its own in quotes if need be; settings for all of them.",
+            autocompletion=complete_arms,
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each arm; arms are paired by seed.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Of the comparison; default: its arms.")] = None,
+    runs: Annotated[str, typer.Option(help="Compare these runs, as they are: RUN1,RUN2,…")] = "",
+    evaluate: Annotated[
+        str | None,
+        typer.Option("--eval", help="Yardsticks and their settings, as lmx evaluate takes them; default: all."),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
+) -> None:
+    """Compare objectives at one budget. Same trunk, tokenizer, data order and held-out text; seeds are paired.
+
+    \b
+    lmx compare clm mlm electra
+    lmx compare clm mlm ul2 model=tiny budget.flops=1e14 --seeds 5
+    lmx compare mlm "mlm objective.rate=0.4" span --name rates
+    lmx compare --runs RUN1,RUN2
+    """
+    from lmx.cli import comparing
+
+    table = comparing.compare(
+        words or [], seeds=seeds, name=name, chosen=runs, evaluations=(evaluate or "").split(), plan=plan
+    )
+    if table is None:
+        return
+    if as_json:
+        print(json.dumps(table, indent=1))
+    else:
+        comparing.show(table)
+    sys.exit(comparing.code(table))

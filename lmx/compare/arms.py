@@ -1,0 +1,101 @@
+"""The arms of a comparison, and which run is which: a hash of all that changes a run's numbers, and of nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lmx.config import plain
+from lmx.errors import LmxError
+from lmx.runs import Run, find
+
+NUMERICS = 1  # raised when the same config comes to give other numbers, so that no old run is taken for a new one
+NUMERIC = (
+    "objective",
+    "model",
+    "tokenizer",
+    "data",
+    "optim",
+    "budget",
+    "seed",
+    "length",
+    "packing",
+    "init_from",
+    "branch",
+)
+BOOKKEEPING = ("log_every", "checkpoint_every", "keep")  # of the trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """`name` is what was typed; `configs` has one config for each seed."""
+
+    name: str
+    configs: Sequence[Mapping[str, Any]]
+    overrides: Sequence[Sequence[str]]
+
+    @property
+    def identities(self) -> list[str]:
+        return [identity(config) for config in self.configs]
+
+
+def arms(words: Sequence[str], shared: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
+    """`mlm` and `mlm objective.rate=0.4` -> arms. Raises LmxError for fewer than two, and for two that are the same."""
+    if len(words) < 2:
+        raise LmxError(f"lmx compare must have at least two arms, got {len(words)}. Type e.g. lmx compare clm mlm.")
+    found = [arm(word, shared, seeds) for word in words]
+    known: dict[str, str] = {}
+    for one in found:
+        twin = known.setdefault(one.identities[0], one.name)
+        if twin != one.name or sum(other.name == one.name for other in found) > 1:
+            raise LmxError(f"arms must differ, got {twin} and {one.name}, which are the same. Name each once.")
+    return found
+
+
+def arm(word: str, shared: Sequence[str], seeds: Sequence[int]) -> Arm:
+    """An objective, and settings of its own after it."""
+    objective, *own = word.split()
+    if "=" in objective:
+        raise LmxError(f"an arm must begin with an objective, got '{word}'. Type e.g. 'mlm {word}'.")
+    overrides = [[f"objective={objective}", *shared, *own, f"seed={seed}"] for seed in seeds]
+    return Arm(name=" ".join([objective, *own]), configs=[plain(typed) for typed in overrides], overrides=overrides)
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """12 hex digits. Who launches or watches a run, and how often it is evaluated or saved, does not matter."""
+    numeric = {key: config[key] for key in NUMERIC}
+    numeric["trainer"] = {key: value for key, value in config["trainer"].items() if key not in BOOKKEEPING}
+    return sha256(json.dumps([NUMERICS, numeric], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def existing(folder: Path) -> dict[str, Run]:
+    """identity -> the run that got furthest, of all in a folder."""
+    found: dict[str, Run] = {}
+    for run in find(folder):
+        try:
+            key, state = identity(run.config()), run.status().get("state")
+        except (LmxError, KeyError):  # damaged, or of another version
+            continue
+        if key not in found or state == "done" or found[key].status().get("state") != "done":
+            found[key] = run
+    return found
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """key -> its value in each config, of the keys in which they differ; None where one has no such key."""
+    flat = [flatten(config) for config in configs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    values = {key: [one.get(key) for one in flat] for key in keys}
+    return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    return {
+        name: inner
+        for key, child in value.items()
+        for name, inner in flatten(child, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
