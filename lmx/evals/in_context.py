@@ -12,7 +12,7 @@ Copying: random tokens twice, a b c … a b c …. What a prediction gains in th
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Interval
@@ -77,7 +77,8 @@ class InContext(Yardstick):
         else:
             task, early, late = "scaled", round(EARLY * size), round(LATE * size)
             width = min(self.window, max(1, size // SHORTEST))
-        return task, *(list(range(place - width // 2, place - width // 2 + width)) for place in (early, late))
+        before = width // 2
+        return task, [*range(early - before, early - before + width)], [*range(late - before, late - before + width)]
 
     def copying(self, subject: Subject, report: Report) -> list[Row]:
         size = min(self.repeated, longest(subject) // 2)
@@ -94,7 +95,15 @@ class InContext(Yardstick):
         return found
 
 
-def row(values: np.ndarray, metric: str, scorer: str, better, task: str, floor: float, floor_name: str) -> Row:
+def row(
+    values: np.ndarray,
+    metric: str,
+    scorer: str,
+    better: Literal["higher", "lower"],
+    task: str,
+    floor: float,
+    floor_name: str,
+) -> Row:
     """The mean over items, in nats."""
     return Row(
         task=task,
