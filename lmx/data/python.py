@@ -14,7 +14,7 @@ from annotated_types import Ge
 
 from lmx.data.mutations import parse
 from lmx.data.sources import MaxTokens, Share, Source
-from lmx.data.splits import HELD_OUT, digest
+from lmx.data.splits import digest
 from lmx.errors import DataError
 
 FEWEST = 20  # packages, of which some are held out
@@ -69,11 +69,10 @@ class Python(Source):
 
     def read(self) -> Iterator[tuple[str | None, str]]:
         packages = self.packages()
-        splits = {name: self.split(name) for name in packages}
-        for name in sorted(packages, key=lambda name: (splits[name] not in HELD_OUT, digest(name))):
+        for name in sorted(packages, key=digest):  # held-out ones first: theirs are the smallest
             for text, tree in self.files(packages[name]):
                 for document in functions(text, tree) if self.document == "function" else [text]:
-                    yield splits[name], document
+                    yield self.split(name), document
 
     def split(self, package: str) -> str:
         """Where a package belongs: the digests of names are cut as the shares say, so that no other package moves it."""

@@ -147,7 +147,7 @@ def test_too_little(tmp_path, monkeypatch):
     monkeypatch.setattr(Python, "roots", [tmp_path / "nowhere", tmp_path])
     (tmp_path / "one.py").write_text("a = 1\n")
     with pytest.raises(
-        DataError, match=rf"^data=python must find at least {FEWEST} packages .* got 1\. .*Type|type data=text"
+        DataError, match=rf"^data=python must find at least {FEWEST} packages .* got 1\. .*type data=text"
     ):
         make().locate()
 
