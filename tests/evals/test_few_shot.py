@@ -104,7 +104,7 @@ def test_who_recalls_is_right(new_subject, silent, monkeypatch):
 
 
 def test_what_does_not_fit_is_not_asked(new_subject, silent):
-    tasks = {row.task for row in FewShot(**KNOBS | {"pairs": [2, 12]})(new_subject("clm", length=32), silent)}
+    tasks = {row.task for row in FewShot(**{**KNOBS, "pairs": [2, 12]})(new_subject("clm", length=32), silent)}
     assert "recall 2 pairs" in tasks
     assert "recall 12 pairs" not in tasks
     assert not FewShot(**KNOBS)(new_subject("clm", length=8), silent)
