@@ -81,7 +81,9 @@ def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def show_plan(wanted: Sequence[Arm], there: dict[str, Run], console: Console) -> None:
-    """Arms, parameters, tokens and FLOPs of one run, and how many runs are to be made."""
+    """Arms, parameters, tokens and FLOPs of one run, and how many runs are to be made; nothing where all are there."""
+    if all(done(there.get(key)) for arm in wanted for key in arm.identities):
+        return
     entries = tensor_process("lmx.ledger", [arm.configs[0] for arm in wanted])
     rows = []
     for arm, entry in zip(wanted, entries, strict=True):
@@ -249,7 +251,7 @@ def show(table: dict[str, Any]) -> None:
     print()
     console = Console(highlight=False)
     for sentence in table["words"]:
-        console.print(Text(sentence))
+        console.print(Text(sentence), soft_wrap=not console.is_terminal)
 
 
 def ledger_rows(table: dict[str, Any]) -> list[list[str]]:

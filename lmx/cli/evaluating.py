@@ -33,11 +33,18 @@ def yardsticks(words: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def measure(run: Run, step: int | None, nodes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Apply the yardsticks in a process of their own, with a bar. Raises LmxError with its message."""
+    """Apply the yardsticks that are missing in a process of their own, with a bar. Raises LmxError with its message."""
+    saved = newest(run) if step is None else step
+    if saved is not None and len(lines(run, saved, nodes)) == len(nodes):
+        return
     command = [sys.executable, "-P", "-m", "lmx.evaluate"]
     asked = json.dumps({"run": str(run.path), "step": step, "yardsticks": nodes})
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with TemporaryFile("w+") as said, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with (
+        TemporaryFile("w+") as said,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, encoding="utf-8"
         )
@@ -60,6 +67,12 @@ def measure(run: Run, step: int | None, nodes: Mapping[str, Mapping[str, Any]]) 
         error = LmxError(words[-1].removeprefix("lmx: ") if words else "the evaluation ended without a word.")
         error.exit_code = child.returncode
         raise error
+
+
+def newest(run: Run) -> int | None:
+    """The step of the last checkpoint."""
+    names = [path.name for path in (run.path / "checkpoints").glob("step-*")]
+    return max((int(name.removeprefix("step-")) for name in names), default=None)
 
 
 def lines(run: Run, step: int | None, nodes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
