@@ -20,6 +20,8 @@ from lmx.evals.scoring import batched
 from lmx.evals.yardstick import Report
 from lmx.train.learner import Learner
 
+POSITIONS = 2**12  # of a batch
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Items:
@@ -75,7 +77,7 @@ def states(
     objective = learner.objective
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     done = 0
-    for part in batched(order, [len(text) for text in texts]):
+    for part in batched(order, [len(text) for text in texts], POSITIONS):
         batch = objective.reading([texts[one] for one in part], None if cuts is None else [cuts[one] for one in part])
         batch = trimmed(batch)
         own = batch.targets != IGNORE

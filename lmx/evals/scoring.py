@@ -98,11 +98,11 @@ class Asker:
         return [row[asked].numpy() for row, asked in zip(nats, where, strict=True)]
 
 
-def batched(order: Iterable[int], sizes: Sequence[int]) -> Iterable[list[int]]:
-    """Runs of `order` whose padded sizes are at most POSITIONS together."""
+def batched(order: Iterable[int], sizes: Sequence[int], positions: int = POSITIONS) -> Iterable[list[int]]:
+    """Runs of `order` whose padded sizes are at most `positions` together."""
     part: list[int] = []
     for number in order:
-        if part and (len(part) + 1) * sizes[number] > POSITIONS:
+        if part and (len(part) + 1) * sizes[number] > positions:
             yield part
             part = []
         part.append(number)
