@@ -24,15 +24,18 @@ SPLITS = ("train", "validation", "test")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files that a path, folder or glob names, sorted. Raises DataError when there are none or one cannot be read."""
+def files(path: str, suffixes: tuple[str, ...], key: str = "data.path") -> list[Path]:
+    """The files that a path, folder or glob names, sorted. Raises DataError when there are none or one cannot be read.
+
+    `key` is where the user named it.
+    """
     place = Path(path).expanduser()
     if place.is_dir():
         found = [file for file in place.rglob("*") if plain(file).endswith(suffixes) and not file.name.startswith(".")]
         found = [file for file in found if not file.is_dir()]
         if not found:
             raise DataError(
-                f"data.path: the folder {path} holds no {' or '.join(suffixes)} file. Name the files with a glob."
+                f"{key}: the folder {path} holds no {' or '.join(suffixes)} file. Name the files with a glob."
             )
     elif os.path.lexists(place):
         found = [place]
@@ -40,10 +43,10 @@ def files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
         matches = [Path(name) for name in glob(str(place), recursive=True)]
         found = [match for match in matches if not match.is_dir()] or matches
         if not found:
-            raise DataError(f"data.path must be a file, folder or glob that exists, got {path}.")
+            raise DataError(f"{key} must be a file, folder or glob that exists, got {path}.")
     for file in found:
         if not file.is_file():
-            raise DataError(f"data.path must name plain files, got {file}.")
+            raise DataError(f"{key} must name plain files, got {file}.")
         if not os.access(file, os.R_OK):
             raise DataError(f"{file}: no permission to read it.")
     return sorted(found)
@@ -114,6 +117,11 @@ def paragraphs(file: Path) -> Iterator[str]:
 
 def json_lines(file: Path, field: str) -> Iterator[str]:
     """The text of each row, one JSON object a line."""
+    return (checked(row, field, where) for where, row in json_rows(file))
+
+
+def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
+    """(where it stands, row), one JSON object a line. Raises DataError."""
     for number, line in enumerate(lines(file), start=1):
         if not line.strip():
             continue
@@ -123,14 +131,14 @@ def json_lines(file: Path, field: str) -> Iterator[str]:
             raise DataError(f"{file}: line {number}: not JSON ({error}); a truncated file?") from None
         if not isinstance(row, dict):
             raise DataError(f"{file}: line {number}: a JSON object is expected, got {line[:40].strip()}.")
-        yield checked(row, field, f"{file}: line {number}")
+        yield f"{file}: line {number}", row
 
 
-def checked(row: dict, field: str, where: str) -> str:
+def checked(row: dict, field: str, where: str, advice: str = " Type data.field=…") -> str:
     """The text of a row. Raises DataError when the field is not there or not a text."""
     if field not in row:
         names = ", ".join(repr(name) for name in row) or "none at all"
-        raise DataError(f"{where}: no field '{field}', but {names}.{nearest(field, map(str, row))} Type data.field=…")
+        raise DataError(f"{where}: no field '{field}', but {names}.{nearest(field, map(str, row))}{advice}")
     text = row[field]
     if not isinstance(text, str):
         raise DataError(f"{where}: the field '{field}' must be text, got {text!r:.40}.")

@@ -69,6 +69,13 @@ def hub(name: str, config: str | None, split: str, field: str) -> Iterator[str]:
         raise DataError(f"data.name={name}: {cause(error)}") from None
 
 
+def configurations(name: str) -> list[str]:
+    """Of a dataset of the hub, which must be within reach."""
+    import datasets  # see load
+
+    return datasets.get_dataset_config_names(name)
+
+
 def load(kind: str, *, split: str = "train", **options: Any) -> Any:
     """A streaming dataset, one split."""
     import datasets  # takes a second, which a corpus in the cache or of text does not need
