@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -29,7 +29,6 @@ from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
-from lmx.errors import LmxError
 from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import Objective, Summary, plain, stack
 from lmx.objectives.segment_pair import longest
@@ -70,11 +69,13 @@ class Contrastive(Objective):
         temperature: Annotated[float, Gt(0)],
         symmetric: bool,
         sub_batch: Annotated[int, Ge(1)] | None,
+        dropout: Annotated[float, Interval(gt=0, lt=1)],
     ):
-        """Raises LmxError for two readings that would be the same."""
         super().__init__()
-        if views == "dropout" and not model.dropout:
-            raise LmxError("model.dropout must be above 0 with objective.views=dropout, got 0. Type model.dropout=0.1.")
+        if views == "dropout" and not model.dropout:  # two readings would be the same
+            for part in model.modules():
+                if hasattr(part, "dropout"):
+                    part.dropout = dropout
         self.length, self.vocabulary = length, vocabulary
         self.views, self.symmetric, self.temperature, self.sub_batch = views, symmetric, temperature, sub_batch
         self.pooling: Pooling = pooling

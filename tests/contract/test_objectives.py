@@ -26,12 +26,11 @@ SMALL = [
     "model.depth=2",
     f"length={LENGTH}",
 ]
-NEEDS = {"simcse": ["model.dropout=0.1"]}  # what no default gives
 
 
 @pytest.fixture(params=OBJECTIVES)
 def learner(request, vocabulary, small_corpus) -> Learner:
-    node = config.load([f"objective={request.param}", *SMALL, *NEEDS.get(request.param, [])])
+    node = config.load([f"objective={request.param}", *SMALL])
     torch.manual_seed(0)
     model = build(node["model"], vocabulary_size=vocabulary.size)
     objective = build(node["objective"], length=LENGTH, model=model, vocabulary=vocabulary, corpus=small_corpus)

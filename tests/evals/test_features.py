@@ -12,7 +12,6 @@ from lmx.train.learner import Learner
 
 LENGTH = 32
 SMALL = ["model=nano", "model.width=32", "model.heads=2", "model.kv_heads=1", "model.mlp=48", "model.depth=2"]
-NEEDS = {"simcse": ["model.dropout=0.1"]}
 CPU = torch.device("cpu")
 WAYS = [
     *((name, ()) for name in sorted(choices("objective"))),
@@ -27,7 +26,7 @@ WAYS = [
 @pytest.fixture(scope="module", params=WAYS, ids=lambda one: " ".join([one[0], *one[1]]))
 def learner(request, vocabulary, small_corpus) -> Learner:
     name, more = request.param
-    node = load([f"objective={name}", *SMALL, f"length={LENGTH}", *NEEDS.get(name, []), *more])
+    node = load([f"objective={name}", *SMALL, f"length={LENGTH}", *more])
     torch.manual_seed(0)
     model = build(node["model"], vocabulary_size=vocabulary.size)
     made = build(node["objective"], length=LENGTH, model=model, vocabulary=vocabulary, corpus=small_corpus)

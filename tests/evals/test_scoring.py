@@ -21,7 +21,6 @@ SMALL = [
     "model.depth=2",
     f"length={LENGTH}",
 ]
-NEEDS = {"simcse": ["model.dropout=0.1"]}
 TEXTS = ["We are strong.", "The state of the union", "No one"]
 MAKES_NO_TEXT = {"contrastive", "simcse"}
 
@@ -31,7 +30,7 @@ def make(vocabulary, small_corpus):
     """make("mlm", "objective.wrap=true") -> a Subject with random weights."""
 
     def subject(objective: str, *more: str) -> Subject:
-        node = load([f"objective={objective}", *SMALL, *NEEDS.get(objective, []), *more])
+        node = load([f"objective={objective}", *SMALL, *more])
         torch.manual_seed(0)
         model = build(node["model"], vocabulary_size=vocabulary.size)
         made = build(node["objective"], length=LENGTH, model=model, vocabulary=vocabulary, corpus=small_corpus)

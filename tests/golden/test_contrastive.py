@@ -8,13 +8,12 @@ import torch
 
 from lmx.batch import IGNORE, PADDING, fill, visible
 from lmx.data.noise import Keys
-from lmx.errors import LmxError
 from lmx.objectives.contrastive import Contrastive, digest, pool, rows
 from tests.conftest import sample, texts
 
 KNOBS = {
     "length": 8, "views": "adjacent", "pooling": "mean", "mlp": False, "temperature": 1.0, "symmetric": False,
-    "sub_batch": None,
+    "sub_batch": None, "dropout": 0.1,
 }  # fmt: skip
 Q, P = torch.eye(2), torch.tensor([[0.8, 0.6], [0.6, 0.8]])
 
@@ -133,9 +132,13 @@ def test_dropout_masks_of_the_two_views_differ(make, make_model, vocabulary):
     assert (still[:, 0] - still[:, 1]).abs().max() < 1e-6
 
 
-def test_without_dropout_there_is_one_view(make, make_model):
-    with pytest.raises(LmxError, match=r"^model\.dropout must be above 0 .*, got 0\. Type model\.dropout=0\.1\.$"):
-        make(model=make_model(dropout=0.0), views="dropout")
+def test_views_by_dropout_give_the_trunk_one(make, make_model):
+    given, none = make_model(dropout=0.3), make_model(dropout=0.0)
+    make(model=given, views="dropout"), make(model=none, views="dropout")
+    assert (given.dropout, none.dropout) == (0.3, 0.1)
+    assert {block.dropout for block in none.blocks} == {0.1}
+    make(model=(still := make_model(dropout=0.0)), views="adjacent")
+    assert still.dropout == 0.0
 
 
 def test_pooling():

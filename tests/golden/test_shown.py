@@ -12,15 +12,11 @@ from lmx.report.terminal import draw
 
 SHOWN = Path(__file__).parent / "shown"
 TEXT = "The quick brown fox jumped over the lazy dog. It slept. Nobody saw it, and the rain went on."
-OF_THEIR_OWN = {  # what an objective needs, or a text that it reads
-    "simcse": ["model.dropout=0.1"],
-    "fix_the_bug": [],
-}
 TEXTS = {"fix_the_bug": "def area(width, height):\n    if width < 0:\n        return 0\n    return width * height\n"}
 
 
 def shown(name: str, texts: list[str], noise=(), *overrides: str) -> list[dict]:
-    config = plain([f"objective={name}", "model=nano", *OF_THEIR_OWN.get(name, []), *overrides])
+    config = plain([f"objective={name}", "model=nano", *overrides])
     return [example(config, texts, noise, words=True, fit=True)]
 
 
