@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from lmx.batch import IGNORE
-from lmx.evals.in_context import InContext, askers
+from lmx.data.noise import generator
+from lmx.data.selection import without_replacement
+from lmx.evals.in_context import InContext, askers, restored
 from lmx.evals.texts import longest, passages, symbols
 
 KNOBS = {"passages": 6, "early": 50, "late": 500, "window": 2, "repeated": 8, "copies": 4}
@@ -71,6 +73,20 @@ def test_a_copier_gains(new_subject, silent, monkeypatch):
         gain = next(row for row in rows if row.metric == "copy_gain")
         assert gain.value > 0.8 * np.log(vocabulary.size)
         assert gain.better == "higher"
+
+
+@torch.no_grad()
+def test_restored_is_of_the_second_copy(new_subject, silent):
+    """One token of ten is hidden, in both copies or in the second alone, where it is asked for."""
+    subject = new_subject("mlm", "objective.wrap=false")
+    asks, model = subject.learner.objective, subject.learner.model
+    text = np.tile(symbols(subject)[:5], 2)
+    place = 5 + int(np.flatnonzero(without_replacement(np.ones(5, dtype=bool), 1, generator(0, "hidden", 0)))[0])
+    losses = []
+    for hidden in ((place - 5, place), (place,)):
+        batch = asks.hiding([text], [np.isin(np.arange(10), hidden)])
+        losses.append(-float(asks.logits(model, model(batch))[0, place].log_softmax(-1)[text[place]]))
+    assert restored(subject, [text], silent)[0] == pytest.approx(losses[0] - losses[1], rel=1e-6)
 
 
 def test_texts(new_subject):

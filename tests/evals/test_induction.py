@@ -75,6 +75,8 @@ def test_a_planted_copier():
     with torch.no_grad():
         assert copied(Attention(block, weights, values), rows).tolist() == [[1, -1]]
         assert copied(Attention(block, weights, 0 * values), rows).tolist() == [[-1, -1]]
+        values[0, 0] = torch.eye(4) + 1
+        assert copied(Attention(block, weights, values), rows)[0, 0] == 1, "what raises all logits alike copies nothing"
         values[0, 0] = torch.tensor([1.0, 0, 0, 0])  # whatever is read, the first token is written
         assert copied(Attention(block, weights, values), rows)[0, 0] == 0, "right for one token in four"
 
