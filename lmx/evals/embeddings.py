@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lmx.errors import LmxError
 from lmx.evals.features import Items, means, words
-from lmx.evals.labelled import apart
+from lmx.evals.labelled import apart, some
 from lmx.evals.records import SPLITS, Column, records, texts
 from lmx.evals.tasks import folds, passages
 from lmx.evals.texts import longest
@@ -74,7 +74,7 @@ class Embeddings(Yardstick):
         splits, encode = apart(records("embeddings", path, self.columns)), subject.corpus.vocabulary.encode_batch
         size, made = min(self.tokens, longest(subject)), {}
         for split in SPLITS[1:]:
-            rows = splits[split][: self.items]
+            rows = some(splits[split], self.items)
             for row in rows:
                 texts(row[:2], "embeddings.text and embeddings.pair")
             first, second = (encode([row[place] for row in rows]) for place in (0, 1))
@@ -100,10 +100,8 @@ class Embeddings(Yardstick):
         bag = paired(words(splits["test"], splits["dev"], subject.corpus.vocabulary.size)[None])[0]
         for scorer, components in (("mean", None), ("mean_corrected", self.components)):
             vectors, best = chosen(mine, splits, components, first)
-            floors = {
-                "tf-idf": bag,
-                "untrained": (lambda found: found[0][found[1]])(chosen(blank, splits, components, first)),
-            }
+            before, place = chosen(blank, splits, components, first)
+            floors = {"tf-idf": bag, "untrained": before[place]}
             for metric, measure in metrics.items():
                 heights = {name: float(measure(floor, splits["test"]).mean()) for name, floor in floors.items()}
                 heights["chance"] = chance(metric, len(splits["test"]) // 2)

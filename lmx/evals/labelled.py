@@ -31,7 +31,7 @@ def labelled(
     if brown.is_brown(path):
         return [task_of(subject, name, splits, sizes, size) for name, splits in brown.tasks(path, size).items()]
     fields = {f"{key}.{name}": column for name, column in columns.items() if column is not None}
-    name = path.rstrip("/").rpartition("/")[2].partition(".")[0].partition("*")[0] or "file"
+    name = path.rstrip("/").rpartition("/")[2].partition(".")[0].partition("*")[0].rstrip("_-") or "file"
     splits = apart(records(key, path, fields))
     task = task_of(subject, name, splits, sizes, size, key)
     if not usable(task):
@@ -67,10 +67,7 @@ def task_of(
     key: str = "",
 ) -> Task:
     """At most `sizes` rows of each split, drawn once for all."""
-    drawn = {}
-    for split, rows in splits.items():
-        order = generator(0, f"labelled/{split}").permutation(len(rows))
-        drawn[split] = [rows[place] for place in order[: sizes[split]].tolist()]
+    drawn = {split: some(rows, sizes[split]) for split, rows in splits.items()}
     tagged = any(isinstance(row[0], list) for row in drawn["train"])
     labels = (tag for rows in drawn.values() for row in rows for tag in (row[-1] if tagged else [row[-1]]))
     known = {label: place for place, label in enumerate(sorted(Counter(map(str, labels))))}
@@ -81,6 +78,11 @@ def task_of(
     make = tags if tagged else whole
     made = {split: make(subject, rows, known, sizes[split], size, key) for split, rows in drawn.items()}
     return Task(name=name, splits=made, metrics=("accuracy", "macro_f1") if tagged else ("accuracy", "macro_f1", "mcc"))
+
+
+def some(rows: Sequence[Record], number: int) -> list[Record]:
+    """At most `number` rows, drawn once for all: files are often sorted."""
+    return [rows[place] for place in generator(0, "labelled").permutation(len(rows))[:number].tolist()]
 
 
 def whole(
