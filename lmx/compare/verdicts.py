@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lmx.compare.power import detectable, pairs_needed
 from lmx.compare.results import Results
-from lmx.compare.statistics import detectable, effect, holm, pairs_needed
+from lmx.compare.statistics import effect, holm
 
 ALPHA = 0.05
 Key = tuple[str, str, str]
