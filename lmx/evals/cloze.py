@@ -76,9 +76,8 @@ class Cloze(Yardstick):
 
 
 def scorers_of(subject: Subject, task: str) -> list[Scorer]:
-    """The bound is left out where both sides are given: its noise is that of all tokens after the gap."""
-    found = scorers(subject, whole=task == "slot")
-    return [scorer for scorer in found if task != "slot" or scorer.name != "bound"]
+    """Without the bound: each candidate would have noise of its own."""
+    return [scorer for scorer in scorers(subject, whole=task == "slot") if scorer.name != "bound"]
 
 
 def nats(subject: Subject, task: str, scorer: Scorer, asked: Sequence[Item], report: Report) -> np.ndarray:

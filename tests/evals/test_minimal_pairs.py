@@ -176,6 +176,18 @@ def test_a_model_of_equal_chances_is_at_the_floor(make):
     assert {row.value for row in rows if row.metric == "accuracy"} == {0.5}
 
 
+def test_who_knows_grammar_is_right(make, vocabulary, monkeypatch):
+    subject = make("clm")
+    good = {vocabulary.encode(pair.good).tobytes() for pair in embedded(4)}
+    monkeypatch.setattr(
+        Following,
+        "__call__",
+        lambda self, texts, contexts, report: np.array([5.0 - 3 * (text.tobytes() in good) for text in texts]),
+    )
+    rows = yardstick()(subject, silent)
+    assert {row.metric: row.value for row in rows} == {"accuracy": 1, "margin": 3}
+
+
 def blimp(path, rows) -> str:
     path.write_text("\n".join(json.dumps(row) for row in rows))
     return str(path)
