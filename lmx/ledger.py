@@ -1,4 +1,4 @@
-"""What an objective does with a token of text, measured: `python -m lmx.ledger CONFIG.yaml…` prints a JSON list.
+"""What an objective does with a token of text, measured: `python -m lmx.ledger` reads a JSON list of configs and prints one.
 
 Text tokens, positions of the model, predictions and model FLOPs of the same number of samples; a process of its own because the
 command line does not import torch.
@@ -9,10 +9,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from lmx.build import build
 from lmx.data.corpus import Corpus, prepare
+from lmx.errors import LmxError
 from lmx.experiment import new_learner, stream
 from lmx.train.flops import Flops
 
@@ -43,17 +42,21 @@ def quiet(phase: str, share: float | None = None) -> None:
     """The command line shows that it waits."""
 
 
-def main(paths: list[str]) -> int:
-    configs: list[Any] = [OmegaConf.to_container(OmegaConf.load(path)) for path in paths]
+def main() -> int:
+    configs: list[Any] = json.load(sys.stdin)
     known: dict[str, Corpus] = {}
     entries = []
-    for config in configs:
-        key = json.dumps([config["data"], config["tokenizer"]], sort_keys=True)
-        known[key] = known.get(key) or prepare(build(config["data"]), build(config["tokenizer"]), quiet)
-        entries.append(entry(config, known[key]))
+    try:
+        for config in configs:
+            key = json.dumps([config["data"], config["tokenizer"]], sort_keys=True)
+            known[key] = known.get(key) or prepare(build(config["data"]), build(config["tokenizer"]), quiet)
+            entries.append(entry(config, known[key]))
+    except LmxError as error:
+        print(f"lmx: {error}", file=sys.stderr)
+        return error.exit_code
     print(json.dumps(entries))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

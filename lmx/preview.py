@@ -1,4 +1,4 @@
-"""What a run would take: `python -m lmx.preview cost CONFIG.yaml` makes one real step and prints one JSON object.
+"""What a run would take: `python -m lmx.preview` reads a config as JSON, makes one real step and prints JSON.
 
 It is a process of its own because the command line does not import torch.
 """
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from lmx.errors import LmxError
 from lmx.experiment import assemble
@@ -68,11 +67,9 @@ def quiet(phase: str, share: float | None = None) -> None:
     """Preparation takes seconds at most once; the command line shows that it waits."""
 
 
-def main(arguments: list[str]) -> int:
-    _, path = arguments
-    config: Any = OmegaConf.to_container(OmegaConf.load(path))
+def main() -> int:
     try:
-        print(json.dumps(cost(config)))
+        print(json.dumps(cost(json.load(sys.stdin))))
     except LmxError as error:
         print(f"lmx: {error}", file=sys.stderr)
         return error.exit_code
@@ -80,4 +77,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -39,10 +39,12 @@ TENSOR = {
     "train": ["objectives", "nn", "optim", "data", "batch", "errors", "runs"],
     "evals": ["train", "objectives", "nn", "data", "batch", "errors"],
     "experiment": ["evals", "train", "objectives", "nn", "optim", "data", "batch", "build", "errors"],
-    "evaluate": ["experiment", "evals", "train", "data", "build", "runs", "errors"],
+    "trained": ["experiment", "evals", "train", "data", "build", "runs", "errors"],
+    "evaluate": ["trained", "evals", "build", "runs", "errors"],
+    "generate": ["trained", "evals", "objectives", "runs", "errors"],
     "example": ["experiment", "train", "data", "batch", "build", "errors"],
     "preview": ["experiment", "train", "data", "batch", "build", "errors"],
-    "ledger": ["experiment", "train", "data", "build"],
+    "ledger": ["experiment", "train", "data", "build", "errors"],
     "worker": ["experiment", "evals", "train", "build", "runs", "errors"],
 }
 LAYERS = PAPER | TENSOR

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lmx import __version__
-from lmx.cli import compare, config, doctor, evaluate, list, runs, show, sync, train, watch
+from lmx.cli import compare, config, doctor, evaluate, generate, list, runs, show, sync, train, watch
 from lmx.errors import INTERNAL, LmxError
 
 HELP = """
@@ -32,6 +32,7 @@ app.command("config")(config.config)
 app.command("list")(list.list_choices)
 app.command("evaluate")(evaluate.evaluate)
 app.command("show")(show.show)
+app.command("generate")(generate.generate)
 app.command("runs")(runs.runs)
 app.command("watch")(watch.watch)
 app.command("sync")(sync.sync)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmx.cli.evaluating import measure, yardsticks
-from lmx.cli.launching import tensor_process, tracked, trained
+from lmx.cli.launching import ask, tracked, trained
 from lmx.cli.list import show as columns
 from lmx.compare.arms import Arm, arms, existing
 from lmx.compare.comparison import build_table, refuse_unequal
@@ -84,7 +84,7 @@ def show_plan(wanted: Sequence[Arm], there: dict[str, Run], console: Console) ->
     """Arms, parameters, tokens and FLOPs of one run, and how many runs are to be made; nothing where all are there."""
     if all(done(there.get(key)) for arm in wanted for key in arm.identities):
         return
-    entries = tensor_process("lmx.ledger", [arm.configs[0] for arm in wanted])
+    entries = ask("lmx.ledger", lambda: [arm.configs[0] for arm in wanted])
     rows = []
     for arm, entry in zip(wanted, entries, strict=True):
         currency, amount = next(

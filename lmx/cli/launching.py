@@ -3,12 +3,9 @@
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
@@ -103,37 +100,30 @@ def tracked(run: Run, tracker: subprocess.Popen) -> str:
     return f"W&B: {facts['url']}" if facts["mode"] == "online" else f"W&B: offline. Send it with: lmx sync {run.name}"
 
 
-def preview(what: str, overrides: Sequence[str], text: str | None = None) -> dict[str, Any]:
-    """The JSON of lmx.preview, which needs torch and so a process of its own. Raises LmxError with its message."""
-    with tempfile.TemporaryDirectory() as folder:
-        more = []
-        if text is not None:
-            (Path(folder) / "text").write_text(text, encoding="utf-8")
-            more = [f"{folder}/text"]
-        return tensor_process("lmx.preview", [plain(overrides)], [what], more)
-
-
-def tensor_process(module: str, configs: Sequence[Any], before: Sequence[str] = (), after: Sequence[str] = ()) -> Any:
-    """The JSON that a module prints about configs. Raises LmxError with its message."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [f"{folder}/{number}.yaml" for number in range(len(configs))]
-        for path, config in zip(paths, configs, strict=True):
-            Path(path).write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-        with Console(stderr=True).status("looking …"):
-            command = [sys.executable, "-P", "-m", module, *before, *paths, *after]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        error = LmxError(
-            done.stderr.strip().splitlines()[-1].removeprefix("lmx: ") if done.stderr else "the preview failed."
-        )
-        error.exit_code = done.returncode
+def ask(module: str, request: Callable[[], Any]) -> Any:
+    """The JSON that a module answers to a request in JSON, in a process of its own, which imports torch while the request is put
+    together. Raises LmxError with its message."""
+    command = [sys.executable, "-P", "-m", module]
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    with child, Console(stderr=True).status("looking …"):
+        try:
+            told, said = child.communicate(json.dumps(request()))
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        lines = said.strip().splitlines()
+        error = LmxError(lines[-1].removeprefix("lmx: ") if lines else f"{module} ended without a word.")
+        error.exit_code = child.returncode
         raise error
-    return json.loads(done.stdout)
+    return json.loads(told)
 
 
 def preview_cost(overrides: Sequence[str]) -> None:
     """`lmx train --dry-run`"""
-    cost = preview("cost", overrides)
+    cost = ask("lmx.preview", lambda: plain(overrides))
     rows = {
         "parameters": f"{short(cost['parameters'])} ({short(cost['parameters_without_embeddings'])} without embeddings and head)",
         "vocabulary": f"{cost['vocabulary']}",

@@ -50,10 +50,10 @@ def list_choices(
 
 def measured(names: Sequence[str], as_json: bool) -> None:
     """What every objective does with a sample of text: predictions, and model FLOPs a text token relative to CLM's."""
-    from lmx.cli.launching import tensor_process
-    from lmx.config import load
+    from lmx.cli.launching import ask
+    from lmx.config import plain
 
-    entries = tensor_process("lmx.ledger", [load([f"objective={name}"]) for name in names])
+    entries = ask("lmx.ledger", lambda: [plain([f"objective={name}"]) for name in names])
     if as_json:
         print(json.dumps(entries, indent=2))
         return

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +51,8 @@ def show(
 
     A text is read word by word, unless a tokenizer is named: tokenizer=bpe reads it as training would.
     """
+    from lmx.cli.launching import ask
+    from lmx.config import plain
     from lmx.errors import LmxError
 
     words = overrides or []
@@ -70,7 +70,8 @@ def show(
         "words": not any(re.match(r"tokenizer[=.]", word) for word in settings),
         "fit": not any(word.startswith("length=") for word in settings),
     }
-    examples = look([[f"objective={name}", *settings] for name in names] or [settings], how)
+    arms = [[f"objective={name}", *settings] for name in names] or [settings]
+    examples = ask("lmx.example", lambda: {"configs": [plain(arm) for arm in arms], "how": how})
     if as_json:
         print(json.dumps(examples if len(names) > 1 else examples[0]))
     elif html is not None:
@@ -91,31 +92,6 @@ def places(noise: str) -> list[int]:
             raise LmxError(f"--noise must be places such as 1-3,7, got '{noise}'.")
         found |= set(range(begin, end + 1))
     return sorted(found)
-
-
-def look(arms: Sequence[Sequence[str]], how: dict[str, Any]) -> list[dict[str, Any]]:
-    """The JSON of lmx.example, which imports torch while the configs are composed. Raises LmxError with its message."""
-    from rich.console import Console
-
-    from lmx.cli.launching import plain
-    from lmx.errors import LmxError
-
-    command = [sys.executable, "-P", "-m", "lmx.example"]
-    child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    )
-    with child, Console(stderr=True).status("looking …"):
-        try:
-            asked = json.dumps({"configs": [plain(arm) for arm in arms], "how": how})
-        except BaseException:
-            child.kill()
-            raise
-        told, said = child.communicate(asked)
-    if child.returncode:
-        error = LmxError(said.strip().splitlines()[-1].removeprefix("lmx: ") if said else "the example failed.")
-        error.exit_code = child.returncode
-        raise error
-    return json.loads(told)
 
 
 def picture(examples: Sequence[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lmx.batch import Batch, crossing
 from lmx.errors import LmxError
 from lmx.nn.block import EPSILON, Block, CrossAttention, Memory
+from lmx.nn.cache import Cache
 from lmx.nn.init import initialize
 from lmx.nn.transformer import Transformer
 
@@ -50,6 +51,14 @@ class Decoder(nn.Module):
         for block, cross in zip(self.decoding(model), self.crosses, strict=True):
             x = block(x, rotation, seen, Memory(cast(CrossAttention, cross), source, crossing_view))
         return (self.norm or model.norm)(x)
+
+    def cache(self, model: Transformer, batch: Batch) -> Cache:
+        """What writes after having read `batch.source`."""
+        assert batch.source is not None
+        seen = model.view(batch, mask=crossing(batch, batch.source)[:, :, :1], kind="cross")
+        source = self.encode(model, batch.source)
+        memories = [Memory(cast(CrossAttention, cross), source, seen) for cross in self.crosses]
+        return Cache(cast(Sequence[Block], self.decoding(model)), self.norm or model.norm, memories)
 
     def encode(self, model: Transformer, source: Batch) -> Tensor:
         """-> hidden states of the encoder [B, S, D], normalised"""

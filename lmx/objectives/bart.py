@@ -24,6 +24,7 @@ from lmx.data.tokenizer import Vocabulary
 from lmx.nn.encoder_decoder import Sharing
 from lmx.nn.transformer import Transformer
 from lmx.objectives.text_to_text import Layout, Pair, TextToText
+from lmx.objectives.writing import Gap, Opening
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Replace = Literal["span", "tokens", "nothing"]
@@ -72,6 +73,17 @@ class BART(TextToText):
         if rng.random() < self.rotate:
             noised = np.roll(noised, -rng.integers(len(noised)))
         return self.framed(noised, text)
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        """A mask for each gap; a text in one part has one at its end. The whole text is written again."""
+        pieces = [*parts, np.zeros(0, dtype=np.int64)] if len(parts) == 1 else list(parts)
+        noised = pieces[0]
+        for piece in pieces[1:]:
+            noised = np.concatenate([noised, [self.vocabulary.mask], piece])
+        source, target = self.framed(noised.astype(np.int64), np.zeros(0, dtype=np.int64))
+        return self.opens(
+            source, [Gap(first=None, stops=frozenset([self.vocabulary.eos]))], target[:-1].tolist(), whole=True
+        )
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         """All after the context is masked, and asked."""

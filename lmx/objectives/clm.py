@@ -22,7 +22,8 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import left_to_right
-from lmx.objectives.objective import Prediction, plain, stack
+from lmx.objectives.objective import Prediction, continued, plain, stack
+from lmx.objectives.writing import Opening
 
 
 class CLM(Prediction):
@@ -53,6 +54,10 @@ class CLM(Prediction):
             "document": sample.segment[:size],
             "order": np.arange(size),
         }
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        eos = self.vocabulary.eos
+        return continued(np.append(eos, parts[0]), parts, [eos], type(self).__name__)
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         return left_to_right(texts, contexts, self.vocabulary.eos)

@@ -12,10 +12,10 @@ no position has a target. Evaluation draws no dropout, and there the two views o
 the texts are. `sub_batch` holds the activations of a few rows at a time (GradCache, Gao et al. 2021, arXiv:2101.06983).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
+from lmx.nn.block import Block
 from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import Objective, Summary, plain, stack
 from lmx.objectives.segment_pair import longest
@@ -73,9 +74,9 @@ class Contrastive(Objective):
     ):
         super().__init__()
         if views == "dropout" and not model.dropout:  # two readings would be the same
-            for part in model.modules():
-                if hasattr(part, "dropout"):
-                    part.dropout = dropout
+            model.dropout = dropout
+            for block in cast(Iterable[Block], model.blocks):
+                block.dropout = dropout
         self.length, self.vocabulary = length, vocabulary
         self.views, self.symmetric, self.temperature, self.sub_batch = views, symmetric, temperature, sub_batch
         self.pooling: Pooling = pooling

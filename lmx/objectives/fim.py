@@ -25,9 +25,11 @@ from lmx.batch import IGNORE, Batch
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
+from lmx.errors import LmxError
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import left_to_right
-from lmx.objectives.objective import Prediction, each_document, plain, stack
+from lmx.objectives.objective import Prediction, continued, each_document, plain, stack
+from lmx.objectives.writing import Opening
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]  # prefix, middle, suffix; each may be empty
@@ -117,6 +119,16 @@ class FIM(Prediction):
             [written[:first], written[first:second], written[second:]]
         )
         return prefix, middle, suffix
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        """What stands between two parts is the middle, in the order that was trained more."""
+        eos = self.vocabulary.eos
+        if len(parts) == 1:
+            return continued(parts[0], parts, [eos], type(self).__name__)
+        if len(parts) > 2:
+            raise LmxError(f"--prompt must have at most one gap for FIM, got {len(parts) - 1}.")
+        row = self.arrange((parts[0], np.zeros(0, dtype=np.int64), parts[1]), self.spm > 0.5)[:-1]
+        return continued(row, parts[:1], [eos], type(self).__name__)
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         return left_to_right(texts, contexts, self.vocabulary.eos)

@@ -29,6 +29,7 @@ from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
 from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import Prediction, each_document, plain, stack
+from lmx.objectives.writing import Gap, Opening
 
 LONGEST = 39  # tokens of a span: the Poisson distribution is cut to 1 … 39, as in the original
 MODES = ("token", "sentence", "document")
@@ -91,6 +92,24 @@ class GLM(Prediction):
             return dict.fromkeys(("tokens", "targets", "order", "position", "block", "document"), np.zeros(0, np.int64))
         columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         return columns | {"document": np.repeat(np.arange(len(pieces)), [len(piece["tokens"]) for piece in pieces])}
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        """A blank for each gap, written until [EOP]; a text in one part is continued behind [GMASK]."""
+        ids = self.vocabulary
+        blank, pieces = (ids.mask, parts) if len(parts) > 1 else (ids.gmask, [*parts, np.zeros(0, dtype=np.int64)])
+        shown, places = [np.array([ids.cls]), pieces[0]], []
+        for piece in pieces[1:]:
+            places.append(sum(map(len, shown)))
+            shown += [[blank], piece]
+        row = np.concatenate(shown).astype(np.int64)
+        fields = {"tokens": row, "targets": np.full(len(row), IGNORE), "order": 0 * row, "block": 0 * row}
+        stops = frozenset([ids.eop, ids.eos])
+        gaps = [Gap(first=ids.sop, stops=stops, position=place) for place in places]
+        return Opening(batch=stack([fields], len(row), BlockBatch, {"block": 0}), gaps=gaps)
+
+    def embedded(self, model: Transformer, batch: Batch) -> Tensor:
+        assert isinstance(batch, BlockBatch)
+        return model.embed(batch) + torch.where((batch.block > 0)[..., None], self.block(batch.block), 0.0)
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         rows = [self.pose(text, [(given, len(text))], True) for text, given in zip(texts, contexts, strict=True)]
@@ -159,9 +178,7 @@ class GLM(Prediction):
         return joined | {"order": np.maximum(np.arange(len(joined["tokens"])) - len(shown) + 1, 0)}
 
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:
-        assert isinstance(batch, BlockBatch)
-        inside = (batch.block > 0)[..., None]
-        return model.encode(model.embed(batch) + torch.where(inside, self.block(batch.block), 0.0), batch)
+        return model.encode(self.embedded(model, batch), batch)
 
 
 def token_spans(length: int, total: int, mean: float, rng: np.random.Generator) -> list[tuple[int, int]]:

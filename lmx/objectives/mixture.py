@@ -21,10 +21,12 @@ from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
+from lmx.nn.cache import Cache
 from lmx.nn.encoder_decoder import Decoder, Sharing
 from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import BUCKET, Prediction, asked
 from lmx.objectives.text_to_text import Layout, TextToText
+from lmx.objectives.writing import Opening
 
 Weight = Annotated[float, Ge(0)]
 
@@ -134,6 +136,19 @@ class Mixture(Prediction):
         return Details(
             facts=[f"part {self.names[part]}, drawn by the seed from {shares}" for part in batch.part.tolist()]
         )
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        """As the first part writes that can: gaps are filled as those that hide do it."""
+        several, error = dict(self.parts), None
+        for name in filter(None, [self.hider if len(parts) > 1 else self.follower, *several]):
+            try:
+                return several[name].opening(parts)
+            except LmxError as failure:
+                error = failure
+        raise error or LmxError("Mixture has no part that writes.")
+
+    def writer(self, model: Transformer, batch: Batch) -> Cache:
+        return super().writer(model, batch) if self.decoder is None else self.decoder.cache(model, batch)
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         """As the first part asks that can, preferably one that was trained to."""

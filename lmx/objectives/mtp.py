@@ -13,9 +13,9 @@ With documents 5 6 7 8 and 9 10 11, and n = 3:
     sequential   depth k joins the state of depth k-1 with the embedding of the token k places on, through a block of its own
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
@@ -31,8 +31,11 @@ from lmx.nn.block import EPSILON, Block
 from lmx.nn.cross_entropy import Head
 from lmx.nn.init import initialize
 from lmx.nn.transformer import Transformer
+from lmx.objectives.asking import left_to_right
 from lmx.objectives.clm import CLM
 from lmx.objectives.objective import asked, stack
+
+Choose = Callable[[Tensor], list[int]]  # logits [N, V] -> a token for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +105,7 @@ class MTP(CLM):
     def states(self, model: Transformer, batch: Batch) -> list[Tensor]:
         """n times [B, L, D], normalised: what each depth is predicted from"""
         seen, rotation = model.view(batch), model.rotation(batch.position)
-        below = model.embed(batch)
-        for block in model.blocks[:-1]:
-            below = block(below, rotation, seen)
-        state = model.blocks[-1](below, rotation, seen)
+        below, state = self.trunk(model, batch)
         states = [model.norm(state)]
         for depth, part in enumerate(self.parts, start=1):
             if isinstance(part, Block):
@@ -116,6 +116,33 @@ class MTP(CLM):
             else:
                 states.append(states[0])
         return states
+
+    def trunk(self, model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
+        """[B, L, D] below the last block and after it: what every depth starts from"""
+        seen, rotation = model.view(batch), model.rotation(batch.position)
+        below = model.embed(batch)
+        for block in model.blocks[:-1]:
+            below = block(below, rotation, seen)
+        return below, model.blocks[-1](below, rotation, seen)
+
+    def draft(self, model: Transformer, below: Tensor, state: Tensor, tokens: Tensor, choose: Choose) -> list[int]:
+        """The n - 1 tokens after the next one, which is the last of `tokens` [L + 1]; the trunk has read L of them."""
+        length = below.shape[1]
+        batch = left_to_right([tokens[:-1].cpu().numpy()], [length], 0).to(tokens.device)
+        seen, rotation = model.view(batch), model.rotation(batch.position)
+        drafts: list[int] = []
+        for depth, part in enumerate(self.parts, start=1):
+            weight = self.output_weight(model)
+            if isinstance(part, Block):
+                hidden = model.norm(part(below, rotation, seen))
+            elif isinstance(part, Sequential):
+                known = torch.cat([tokens, tokens.new_tensor(drafts)])[depth : depth + length]
+                state = part(model, state, known[None], rotation, seen)
+                hidden = part.norm(state)
+            else:
+                hidden, weight = model.norm(state), cast(Head, part).weight
+            drafts.append(choose(hidden[0, -1:] @ weight.T)[0])
+        return drafts
 
 
 class Sequential(nn.Module):

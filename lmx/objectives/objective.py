@@ -15,8 +15,10 @@ from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
+from lmx.nn.cache import Cache
 from lmx.nn.cross_entropy import Head, VocabularyLoss
 from lmx.nn.transformer import Transformer
+from lmx.objectives.writing import Gap, Opening
 
 Kind = TypeVar("Kind", bound=Batch)
 Piece = TypeVar("Piece")
@@ -82,6 +84,21 @@ class Objective(nn.Module, ABC):
         """[B, V] float32, scores of the token after the last position of each row, where `generates`."""
         raise TypeError(f"{type(self).__name__} does not continue texts")
 
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        """What to read and to write, for a text [n] in parts with a gap between each two; one part is to be continued.
+
+        Raises LmxError where the objective does not write, or not there.
+        """
+        raise LmxError(f"{type(self).__name__} does not write text.")
+
+    def embedded(self, model: Transformer, batch: Batch) -> Tensor:
+        """[B, n, D] of some positions of an opening, or after it"""
+        return model.embed(batch)
+
+    def writer(self, model: Transformer, batch: Batch) -> Cache:
+        """What reads an opening, and all that is written after it."""
+        return Cache(list(model.blocks), model.norm)  # type: ignore[arg-type]
+
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         """One text [n] a row, asked from left to right for what comes after the first `contexts` tokens, where `follows`."""
         raise TypeError(f"{type(self).__name__} does not ask for texts from left to right")
@@ -144,6 +161,15 @@ class Prediction(Objective):
     def logits(self, model: Transformer, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., V] float32"""
         return (hidden @ self.output_weight(model).to(hidden.dtype).T).float()
+
+
+def continued(text: np.ndarray, parts: Sequence[np.ndarray], stops: Sequence[int], name: str) -> Opening:
+    """Read `text` from left to right and go on. Raises LmxError for gaps between `parts`."""
+    if len(parts) > 1:
+        raise LmxError(f"--prompt must have no gap for {name}, which continues a text, got {len(parts) - 1}.")
+    empty = np.full(len(text), IGNORE)
+    batch = stack([{"tokens": text, "targets": empty, "order": np.arange(len(text))}], len(text))
+    return Opening(batch=batch, gaps=[Gap(first=None, stops=frozenset(stops))])
 
 
 def each_document(

@@ -16,10 +16,12 @@ from annotated_types import Ge, Interval
 from lmx.batch import Batch
 from lmx.data.noise import Keys
 from lmx.data.tokenizer import Vocabulary
+from lmx.errors import LmxError
 from lmx.nn.encoder_decoder import Sharing
 from lmx.nn.transformer import Transformer
 from lmx.objectives.span import Mode
 from lmx.objectives.text_to_text import Layout, Pair, TextToText
+from lmx.objectives.writing import Gap, Opening
 
 
 class PrefixLM(TextToText):
@@ -52,6 +54,12 @@ class PrefixLM(TextToText):
     def pose(self, text: np.ndarray, keys: Keys, rng: np.random.Generator) -> Pair:
         place = self.prefix(len(text), rng)
         return np.concatenate([self.prompt, text[:place]]), np.append(text[place:], self.vocabulary.eos)
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        if len(parts) > 1:
+            raise LmxError(f"--prompt must have no gap for PrefixLM, which continues a text, got {len(parts) - 1}.")
+        source = np.concatenate([self.prompt, parts[0]]).astype(np.int64)
+        return self.opens(source, [Gap(first=None, stops=frozenset([self.vocabulary.eos]))])
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         """The context is the prefix; a text without one follows the end of another."""

@@ -29,7 +29,8 @@ from lmx.errors import LmxError
 from lmx.nn.cross_entropy import VocabularyLoss
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import left_to_right
-from lmx.objectives.objective import BUCKET, Prediction, asked, plain, stack
+from lmx.objectives.objective import BUCKET, Prediction, asked, continued, plain, stack
+from lmx.objectives.writing import Opening
 
 Ask = Literal["completions", "last", "all"]
 LOOKED_AT = 100  # documents, to know whether a corpus has conversations at all; fewer would prove nothing
@@ -174,6 +175,12 @@ class SFT(Prediction):
         prompt, _, _ = self.score_prompt(prompts[0], weight, prompts[1])
         losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
         return losses | {"prompt": prompt}
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        """The text is what the user says; the assistant answers."""
+        ids = self.vocabulary
+        row = np.concatenate([[ids.user], parts[0], [ids.turn, ids.assistant]]).astype(np.int64)
+        return continued(row, parts, [ids.turn, ids.eos], type(self).__name__)
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         return left_to_right(texts, contexts, self.vocabulary.eos)

@@ -24,6 +24,7 @@ from lmx.errors import LmxError
 from lmx.nn.encoder_decoder import Sharing
 from lmx.nn.transformer import Transformer
 from lmx.objectives.text_to_text import Layout, Pair, TextToText
+from lmx.objectives.writing import Gap, Opening
 
 Mode = Literal["r", "s", "x"]
 
@@ -98,6 +99,22 @@ class SpanCorruption(TextToText):
             return np.concatenate([self.prompt, rng.permutation(text)]), np.append(text, self.vocabulary.eos)
         source, target = self.split(text, self.mask(len(text), rng))
         return np.concatenate([self.prompt, source]), target
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        """A sentinel for each gap; a text in one part has one at its end."""
+        if self.noise == "shuffle":
+            return super().opening(parts)
+        pieces = [*parts, np.zeros(0, dtype=np.int64)] if len(parts) == 1 else list(parts)
+        marks = self.vocabulary.sentinels[: len(pieces) - 1]
+        if len(marks) < len(pieces) - 1:
+            raise LmxError(f"--prompt must have at most {len(self.vocabulary.sentinels)} gaps, got {len(pieces) - 1}.")
+        source = [self.prompt, pieces[0]]
+        for mark, piece in zip(marks, pieces[1:], strict=True):
+            source += [[mark], piece]
+        stops = frozenset([self.vocabulary.eos, *self.vocabulary.sentinels.tolist()])
+        return self.opens(
+            np.concatenate(source).astype(np.int64), [Gap(first=int(mark), stops=stops) for mark in marks]
+        )
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         """All after the context is one span, to the end of the text."""

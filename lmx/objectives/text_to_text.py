@@ -17,16 +17,19 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from lmx.batch import IGNORE, Batch
+from lmx.batch import IGNORE, Batch, trimmed
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
+from lmx.nn.cache import Cache
 from lmx.nn.encoder_decoder import Decoder, Sharing
 from lmx.nn.transformer import Transformer
 from lmx.objectives.asking import only
 from lmx.objectives.objective import Prediction, each_document, plain, stack
+from lmx.objectives.writing import Gap, Opening
 
 Layout = Literal["prefix", "causal", "encoder_decoder"]
 Pair = tuple[np.ndarray, np.ndarray]  # source and target; a target ends with EOS, a source does not
@@ -115,6 +118,20 @@ class TextToText(Prediction):
         length = source + 1 if self.layout == "encoder_decoder" else whole
         return only(self.arrange([[pair] for pair in pairs], length, target), asked)
 
+    def opens(
+        self, source: np.ndarray, gaps: Sequence[Gap], begin: Sequence[int] = (), *, whole: bool = False
+    ) -> Opening:
+        """Read `source`, then write; `begin` stands before what is written."""
+        first = np.array([self.start, *begin] if self.layout == "encoder_decoder" else begin, dtype=np.int64)
+        batch = self.arrange([[(source, np.append(first, 0))]], len(source) + 1 + len(first), len(first) + 1)
+        if self.layout != "encoder_decoder":
+            return Opening(batch=first_columns(batch, len(source) + len(first)), gaps=gaps, whole=whole)
+        tokens = torch.from_numpy(first)[None]
+        return Opening(batch=replace(first_columns(batch, len(first)), tokens=tokens), gaps=gaps, whole=whole)
+
+    def writer(self, model: Transformer, batch: Batch) -> Cache:
+        return super().writer(model, batch) if self.decoder is None else self.decoder.cache(model, batch)
+
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:
         return model(batch) if self.decoder is None else self.decoder(model, batch)
 
@@ -126,6 +143,16 @@ class TextToText(Prediction):
     def layers(self, model: Transformer, batch: Batch) -> list[Tensor]:
         """Of the encoder, where there is one."""
         return super().layers(model, batch) if self.decoder is None else self.decoder.layers(model, batch)
+
+
+def first_columns(batch: Batch, size: int) -> Batch:
+    """The first positions of a batch; of a source, those that are real."""
+    columns = ("tokens", "targets", "position", "document", "order")
+    return replace(
+        batch,
+        **{name: getattr(batch, name)[:, :size] for name in columns},
+        source=batch.source and trimmed(batch.source),
+    )
 
 
 def joined(pairs: Sequence[Pair], layout: Layout) -> dict[str, np.ndarray]:
