@@ -56,8 +56,8 @@ def document(examples: Sequence[dict[str, Any]]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(names)}: as the model sees it</title><style>{CSS}</style></head><body>\n"
-        f'<h1>As the model sees it</h1><div class="legend">{legend}<span class="faint">in a grid row looks at column; '
-        "lines part documents</span></div>\n"
+        f'<h1>As the model sees it</h1><div class="legend">{legend}<span class="faint">grid: row looks at column; lines '
+        "part documents</span></div>\n"
         f"<main>{''.join(map(article, sheets))}</main></body></html>\n"
     )
 
@@ -93,19 +93,23 @@ def span(cell: Cell) -> str:
 def figure(grid: Grid) -> str:
     """A grid as SVG, a rectangle for each run of visible keys."""
     rows, columns = len(grid.rows), len(grid.columns)
-    left = (max((min(len(cell.text), LONGEST) for cell in grid.rows), default=0) + 5) * LETTER
+    left = (max((min(len(cell.text), LONGEST) for cell in grid.rows.values()), default=0) + 5) * LETTER
     width, height = left + columns * SIDE + 1, (rows + 1) * SIDE + 1
     parts = [rect(left, SIDE, columns * SIDE, rows * SIDE, "blind")]
     parts += [label(left + (key + 0.5) * SIDE, 11, str(key % 10), "middle") for key in range(columns)]
-    for query, (name, sees) in enumerate(zip(grid.rows, grid.sees, strict=True)):
-        top = (query + 1) * SIDE
+    for row, (query, name) in enumerate(grid.rows.items(), start=1):
+        top = row * SIDE
         parts.append(label(left - 4, top + 11, f"{short(name.text)} {query:>3}", "end"))
-        parts += [rect(left + key * SIDE, top, size * SIDE, SIDE, "sees") for key, size in runs(sees)]
+        parts += [rect(left + key * SIDE, top, size * SIDE, SIDE, "sees") for key, size in runs(grid.sees[query])]
     parts += [
         line(left, (row + 1) * SIDE, left + columns * SIDE, (row + 1) * SIDE, "page", 0.5) for row in range(1, rows)
     ]
     parts += [line(left + key * SIDE, SIDE, left + key * SIDE, height, "page", 0.5) for key in range(1, columns)]
-    parts += [line(left, (row + 1) * SIDE, width, (row + 1) * SIDE, "border", 2) for row in sorted(grid.borders[0])]
+    parts += [
+        line(left, row * SIDE, width, row * SIDE, "border", 2)
+        for row, query in enumerate(grid.rows, start=1)
+        if query in grid.borders[0]
+    ]
     parts += [line(left + key * SIDE, SIDE, left + key * SIDE, height, "border", 2) for key in sorted(grid.borders[1])]
     name = escape(f"{grid.title}: {grid.note}", quote=True)
     box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'

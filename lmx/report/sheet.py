@@ -34,14 +34,14 @@ class Strip:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Row is query, column is key."""
+    """Row is query, column is key; queries that see nothing have no row."""
 
     title: str
     note: str
-    rows: list[Cell]
+    rows: dict[int, Cell]  # by position
     columns: list[Cell]
-    sees: list[list[int]]
-    borders: tuple[frozenset[int], frozenset[int]]  # rows and columns before which another document begins
+    sees: dict[int, list[int]]  # position of a query -> 1 for each key that it sees, else 0
+    borders: tuple[frozenset[int], frozenset[int]]  # queries and keys before which another document begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +78,14 @@ def sheet(example: dict[str, Any]) -> Sheet:
 
 def about(example: dict[str, Any], row: dict[str, Any]) -> str:
     """One line: the class, the text, and over how many predictions each term of the loss is the mean."""
-    terms = ", ".join(f"{term.replace('_', ' ')} over {count}" for term, count in example["counts"].items())
+    counts = example["counts"]
+    terms = ", ".join(f"{term.replace('_', ' ')} over {count}" for term, count in counts.items())
+    predictions = "prediction" if list(counts.values())[-1:] == [1] else "predictions"
     documents = len({token["document"] for token in row["tokens"]})
     packed = f" · {documents} documents" if documents > 1 else ""
-    return f"{example['class']} · {len(example['pieces'])} tokens ({example['tokenizer']}){packed} · {terms}"
+    return (
+        f"{example['class']} · {len(example['pieces'])} tokens ({example['tokenizer']}){packed} · {terms} {predictions}"
+    )
 
 
 def left_out(example: dict[str, Any]) -> list[str]:
@@ -129,6 +133,7 @@ def telling(tokens: Sequence[dict[str, Any]], name: str) -> bool:
 
 
 def grid(title: str, sees: list[list[int]], queries: dict[str, Any], keys: dict[str, Any]) -> Grid:
+    seeing = {query: row for query, row in enumerate(sees) if any(row)}
     labels = [
         [Cell(text=token["piece"], style=token["kind"], asked=token["asked"]) for token in side["tokens"]]
         for side in (queries, keys)
@@ -136,9 +141,9 @@ def grid(title: str, sees: list[list[int]], queries: dict[str, Any], keys: dict[
     return Grid(
         title=title,
         note=rule(sees, queries["tokens"]),
-        rows=labels[0],
+        rows={query: labels[0][query] for query in seeing},
         columns=labels[1],
-        sees=sees,
+        sees=seeing,
         borders=(borders(queries["tokens"]), borders(keys["tokens"])),
     )
 
@@ -155,7 +160,7 @@ def rule(sees: list[list[int]], tokens: Sequence[dict[str, Any]]) -> str:
     if len(edges) > 2 and len(sees[0]) == len(sees):
         inner = {pattern([row[begin:end] for row in sees[begin:end]]) for begin, end in pairwise(edges)}
         return f"{inner.pop() if len(inner) == 1 else ''} within each document".strip()
-    return pattern(sees) or f"{sum(map(sum, sees))} of {sum(map(len, sees))} pairs"
+    return pattern(sees) or f"{sum(map(sum, sees))} of {sum(map(len, filter(any, sees)))} pairs"
 
 
 def pattern(sees: list[list[int]]) -> str:

@@ -1,6 +1,6 @@
 """Examples on a terminal: sheets side by side where there is room, else one below the other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -37,19 +37,19 @@ def draw(examples: Sequence[dict[str, Any]], width: int) -> list[Text]:
 
 
 def drawn(one: Sheet, width: int) -> list[Text]:
-    title = Text.assemble((f" {one.name} ", "bold reverse"), (f" {one.about}", "dim"))
+    title = [Text(f" {one.name} ", "bold reverse"), *Text(one.about, "dim").split(" ")]
     lines = [*wrapped(title, width), Text()]
     for strip in one.strips:
-        lines += [heading(strip.title, strip.note), *bands(strip, width), Text()]
+        lines += [*heading(strip.title, strip.note, width), *bands(strip, width), Text()]
     for row in rows_of([picture(grid, width) for grid in one.grids], width):
         lines += [*next_to(row, "   "), Text()]
     for fact in one.facts:
-        lines += wrapped(Text(fact, style="italic"), width)
-    return lines
+        lines += wrapped(Text(fact, style="italic").split(" "), width)
+    return lines if one.facts else lines[:-1]
 
 
-def heading(title: str, note: str) -> Text:
-    return Text.assemble((title, "bold"), "  ", (note, "dim"))
+def heading(title: str, note: str, width: int) -> list[Text]:
+    return wrapped([Text(title, "bold"), *Text(f" {note}", "dim").split(" ")], width)
 
 
 def bands(strip: Strip, width: int) -> list[Text]:
@@ -60,10 +60,9 @@ def bands(strip: Strip, width: int) -> list[Text]:
     found = []
     for start, stop in pairwise([*cuts(sizes, width - margin + 1), len(sizes)]):
         for number, name in enumerate(strip.lines):
-            line = Text(f"{name:<{margin}}", style="dim" if name == "place" else "")
-            for place in range(start, stop):
-                line.append_text(fitted(columns[place][number], sizes[place] - 1)).append(" ")
-            found.append(line)
+            label = Text(f"{name:<{margin}}", style="dim" if name == "place" else "")
+            cells = [fitted(columns[place][number], sizes[place] - 1) for place in range(start, stop)]
+            found.append(Text().append_text(label).append_text(Text(" ").join(cells)))
         if stop < len(columns):
             found.append(Text())
     return found
@@ -99,25 +98,19 @@ def style(cell: Cell) -> str:
 
 def picture(grid: Grid, width: int) -> list[Text]:
     """A grid of at most MOST positions, its queries named, a line between documents."""
-    rows, columns = len(grid.rows), len(grid.columns)
-    label = min(LABEL, max((cell_len(cell.text) for cell in grid.rows), default=0))
+    label = min(LABEL, max((cell_len(cell.text) for cell in grid.rows.values()), default=0))
     room = width - label - 5 - len(grid.borders[1])
-    columns = min(columns, MOST, room)
+    columns = min(len(grid.columns), MOST, room)
     wide = 2 if 2 * columns <= room else 1
-    rows = min(rows, MOST)
-    cut = (
-        ""
-        if (rows, columns) == (len(grid.rows), len(grid.columns))
-        else f", the first {columns} of {len(grid.columns)}"
-    )
-    lines = [heading(grid.title, grid.note + cut), ruler(grid, columns, wide, label)]
-    for query in range(rows):
+    rows = list(grid.rows.items())[:MOST]
+    whole = (len(rows), columns) == (len(grid.rows), len(grid.columns))
+    cut = "" if whole else f", the first {columns} of {len(grid.columns)}"
+    lines = [*heading(grid.title, grid.note + cut, width), ruler(grid, columns, wide, label)]
+    for query, cell in rows:
         if query in grid.borders[0]:
             lines.append(line_between(grid, columns, wide, label))
-        line = Text.assemble(" " * (label - min(label, cell_len(grid.rows[query].text))))
-        line.append_text(fitted(grid.rows[query], min(label, cell_len(grid.rows[query].text)))).append(
-            f" {query:>3} ", "dim"
-        )
+        size = min(label, cell_len(cell.text))
+        line = Text(" " * (label - size)).append_text(fitted(cell, size)).append(f" {query:>3} ", "dim")
         for key in range(columns):
             line.append("│" if key in grid.borders[1] else "", "yellow")
             line.append(*(("█" * wide, "blue") if grid.sees[query][key] else ("·".ljust(wide), "dim")))
@@ -168,14 +161,14 @@ def next_to(blocks: Sequence[list[Text]], between: str, least: int = 0) -> list[
     return lines
 
 
-def wrapped(text: Text, width: int) -> list[Text]:
+def wrapped(words: Iterable[Text], width: int, between: str = " ") -> list[Text]:
     """Broken between words."""
     lines: list[Text] = []
-    for word in text.split(" ", include_separator=True, allow_blank=True):
-        if lines and lines[-1].cell_len + word.cell_len <= width + 1:
-            lines[-1].append_text(word)
+    for word in words:
+        if lines and lines[-1].cell_len + len(between) + word.cell_len <= width:
+            lines[-1].append(between).append_text(word)
         else:
-            lines.append(word)
+            lines.append(Text().append_text(word))
     return lines
 
 
@@ -192,5 +185,4 @@ def legend(examples: Sequence[dict[str, Any]], width: int) -> list[Text]:
         {"asked", "target"} if any(token["asked"] for token in tokens) else set()
     )
     parts = [Text(words, style=STYLES[name]) for name, words in LEGEND.items() if name in used]
-    told = Text("   ").join([*parts, Text("in a grid row looks at column", style="dim")])
-    return wrapped(told, width)
+    return wrapped([*parts, Text("grid: row looks at column", style="dim")], width, "   ")
