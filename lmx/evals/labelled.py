@@ -82,7 +82,8 @@ def task_of(
 
 def some(rows: Sequence[Record], number: int) -> list[Record]:
     """At most `number` rows, drawn once for all: files are often sorted."""
-    return [rows[place] for place in generator(0, "labelled").permutation(len(rows))[:number].tolist()]
+    order: list[int] = generator(0, "labelled").permutation(len(rows)).tolist()
+    return [rows[place] for place in order[:number]]
 
 
 def whole(
