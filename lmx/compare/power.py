@@ -13,8 +13,13 @@ LARGEST = 1e3  # standard deviations, more than two pairs need
 @lru_cache(maxsize=64)
 def spreads(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Values of s / sigma over n pairs, and their probabilities: Gauss-Legendre over the quantiles of chi(n - 1)."""
-    x, weights = np.polynomial.legendre.leggauss(200)
+    x, weights = nodes()
     return np.sqrt(stats.chi2.ppf((x + 1) / 2, n - 1) / (n - 1)), weights / 2
+
+
+@lru_cache(maxsize=1)
+def nodes() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(200)
 
 
 def power(effect_size: float, n: int, alpha: float = 0.05) -> float:
