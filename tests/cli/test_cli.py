@@ -45,6 +45,7 @@ def test_help_is_light():
         "wandb",
         "datasets",
         "numpy",
+        "scipy",
         "yaml",
     }
 
@@ -53,7 +54,7 @@ def test_help_is_light():
     "arguments", [["config"], ["config", "objective=mlm", "--json"], ["config", "x=1"], ["list", "objective"]]
 )
 def test_no_torch(arguments):
-    assert not imported_by(arguments) & {"torch", "wandb", "datasets", "numpy"}
+    assert not imported_by(arguments) & {"torch", "wandb", "datasets", "numpy", "scipy"}
 
 
 def test_mistake_is_one_line_with_exit_code_2():
