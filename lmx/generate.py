@@ -34,7 +34,8 @@ class Author:
     def answer(self, prompt: str, sample: int) -> dict[str, Any]:
         """Pieces of text, each from the prompt or written; what is suspicious of a detector. Raises LmxError."""
         began = time.monotonic()
-        parts = [self.vocabulary.encode(part) for part in prompt.split(GAP)]
+        *before, last = prompt.split(GAP)  # the space before a gap belongs to the word that fills it
+        parts = [self.vocabulary.encode(part) for part in (*(part.rstrip(" ") for part in before), last)]
         if not prompt.strip():
             raise LmxError("--prompt must have a word, got an empty text.")
         size, most = sum(map(len, parts)), self.subject.length - 4

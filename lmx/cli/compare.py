@@ -23,9 +23,8 @@ def compare(
     name: Annotated[str | None, typer.Option(help="Of the comparison; default: its arms.")] = None,
     runs: Annotated[str, typer.Option(help="Compare these runs, as they are: RUN1,RUN2,…")] = "",
     evaluate: Annotated[
-        str | None,
-        typer.Option("--eval", help="Yardsticks and their settings, as lmx evaluate takes them; default: all."),
-    ] = None,
+        str, typer.Option("--eval", help="Yardsticks and their settings, as lmx evaluate takes them, or all.")
+    ] = "likelihood minimal_pairs cloze embeddings",
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
 ) -> None:
@@ -39,9 +38,7 @@ def compare(
     """
     from lmx.cli import comparing
 
-    table = comparing.compare(
-        words or [], seeds=seeds, name=name, chosen=runs, evaluations=(evaluate or "").split(), plan=plan
-    )
+    table = comparing.compare(words or [], seeds=seeds, name=name, chosen=runs, evaluations=evaluate.split(), plan=plan)
     if table is None:
         return
     if as_json:

@@ -1,6 +1,7 @@
 """What `lmx evaluate` and `lmx compare` do to measure a run: compose yardsticks, start the process that applies them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lmx.build import build
 from lmx.config import choices, load
 from lmx.errors import LmxError, nearest
 from lmx.runs import Run
@@ -22,6 +24,8 @@ def yardsticks(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     """name -> config node, of `minimal_pairs probe minimal_pairs.path=x`; all of them where none is named."""
     known = choices(GROUP)
     settings = [word.removeprefix("eval.") for word in words if "=" in word]
+    if "all" in words:
+        words = [word for word in words if word != "all"] + list(known)
     names = [word for word in words if "=" not in word] + [setting.partition(".")[0] for setting in settings]
     for name in names:
         if name not in known:
@@ -46,7 +50,13 @@ def measure(run: Run, step: int | None, nodes: Mapping[str, Mapping[str, Any]]) 
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, encoding="utf-8"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | build(run.config()["launcher"]).environment(),
         )
         assert child.stdin is not None
         assert child.stdout is not None
