@@ -23,10 +23,12 @@ from lmx.data.vocabulary import Vocabulary
 from lmx.data.words import corpus_of_words
 from lmx.errors import LmxError
 from lmx.experiment import new_learner, stream
+from lmx.objectives.objective import Objective
 from lmx.train.learner import Learner
 
 ROOM = 4  # positions for what an objective adds to a text
 ROOM_WITH_NOISE = 16  # for each token of a text, so that any noise fits
+MOST_ROOM = 5  # the same, so that several documents fit
 
 
 def example(
@@ -68,6 +70,7 @@ def example(
         "text": printable(corpus.vocabulary.decode(sample.tokens).replace("\n", "↵")),
         "pieces": [reader.piece(token) for token in sample.tokens.tolist()],
         "left_out": 0 if own is None else len(own.tokens) - len(sample.tokens),
+        "documents_left_out": 0 if own is None else lost(sample, batch),
         "rows": [row(batch, number, reader, objective.details(batch)) for number in range(len(batch.tokens))],
         "counts": {term: int(counts[term]) for term in weighted},
     }
@@ -95,17 +98,28 @@ def first(sample: Sample, most: int) -> Sample:
 
 
 def roomy(config: Mapping[str, Any], corpus: Corpus, keys: Keys, sample: Sample, noise: bool) -> int:
-    """The shortest length, or nearly so, at which a sample consumes these tokens."""
+    """The shortest length, or nearly so, at which a sample consumes these tokens and a row has all its documents."""
     need = len(sample.tokens) + ROOM + 2 * ROOM * int(sample.segment[-1])
     if noise:
         return ROOM_WITH_NOISE * need
+
+    def objective(length: int) -> Objective:
+        return light(dict(config) | {"length": length}, corpus).objective
+
+    def missing(reader: Objective) -> int:
+        return need - int(reader.raw_lengths(keys)[0]) - min(reader.lookahead, 1)
+
     length = max(need, 8)
-    while True:
-        objective = light(dict(config) | {"length": length}, corpus).objective
-        missing = need - int(objective.raw_lengths(keys)[0]) - min(objective.lookahead, 1)
-        if missing <= 0:
-            return length
-        length += missing
+    while (more := missing(objective(length))) > 0:
+        length += more
+    trials = range(length, MOST_ROOM * need, need) if sample.segment[-1] else ()
+    return next((trial for trial in trials if not lost(sample, objective(trial).collate([sample], keys))), length)
+
+
+def lost(sample: Sample, batch: Batch) -> int:
+    """How many documents of a sample are not in its row."""
+    shown = batch.document[batch.document != PADDING].unique()
+    return max(0, int(sample.segment[-1]) + 1 - len(shown))
 
 
 def check(noise: Sequence[int], sample: Sample, vocabulary: Vocabulary) -> None:

@@ -42,7 +42,7 @@ TENSOR = {
     "trained": ["experiment", "evals", "train", "data", "build", "runs", "errors"],
     "evaluate": ["trained", "evals", "build", "runs", "errors"],
     "generate": ["trained", "evals", "objectives", "runs", "errors"],
-    "example": ["experiment", "train", "data", "batch", "build", "errors"],
+    "example": ["experiment", "train", "objectives", "data", "batch", "build", "errors"],
     "preview": ["experiment", "train", "data", "batch", "build", "errors"],
     "ledger": ["experiment", "train", "data", "build", "errors"],
     "worker": ["experiment", "evals", "train", "build", "runs", "errors"],

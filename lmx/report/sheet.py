@@ -89,8 +89,10 @@ def about(example: dict[str, Any], row: dict[str, Any]) -> str:
 
 
 def left_out(example: dict[str, Any]) -> list[str]:
-    count, length = example["left_out"], example["length"]
-    return [f"{count} tokens of the text are left out: length={length} holds no more."] if count else []
+    tokens, documents, length = example["left_out"], example["documents_left_out"], example["length"]
+    if not tokens and documents:
+        return [f"{documents} of the documents {'is' if documents == 1 else 'are'} not in this row."]
+    return [f"{tokens} tokens of the text are left out: length={length} holds no more."] if tokens else []
 
 
 def strip(side: dict[str, Any], extra: Sequence[dict[str, Any]], reader: str) -> Strip:
@@ -127,9 +129,11 @@ def numbers(tokens: Sequence[dict[str, Any]], name: str) -> list[Cell]:
 
 
 def telling(tokens: Sequence[dict[str, Any]], name: str) -> bool:
-    """Positions that are places, one document, and an order that is all equal or all places tell nothing new."""
+    """Positions that are places, one document, and an order that is all equal, places or positions tell nothing new."""
     values = [token[name] for token in tokens]
-    return values != list(range(len(values))) and (name == "position" or len(set(values)) > 1)
+    if values == list(range(len(values))):
+        return False
+    return name == "position" or (len(set(values)) > 1 and values != [token["position"] for token in tokens])
 
 
 def grid(title: str, sees: list[list[int]], queries: dict[str, Any], keys: dict[str, Any]) -> Grid:
@@ -140,27 +144,39 @@ def grid(title: str, sees: list[list[int]], queries: dict[str, Any], keys: dict[
     ]
     return Grid(
         title=title,
-        note=rule(sees, queries["tokens"]),
+        note=rule(sees, queries["tokens"], keys["tokens"]),
         rows={query: labels[0][query] for query in seeing},
         columns=labels[1],
         sees=seeing,
-        borders=(borders(queries["tokens"]), borders(keys["tokens"])),
+        borders=(borders(queries["tokens"], list(seeing)), borders(keys["tokens"], range(len(keys["tokens"])))),
     )
 
 
-def borders(tokens: Sequence[dict[str, Any]]) -> frozenset[int]:
+def borders(tokens: Sequence[dict[str, Any]], drawn: Sequence[int]) -> frozenset[int]:
+    """Those of the places drawn before which another document begins."""
     return frozenset(
-        place for place in range(1, len(tokens)) if tokens[place]["document"] != tokens[place - 1]["document"]
+        place for before, place in pairwise(drawn) if tokens[before]["document"] != tokens[place]["document"]
     )
 
 
-def rule(sees: list[list[int]], tokens: Sequence[dict[str, Any]]) -> str:
+def rule(sees: list[list[int]], queries: Sequence[dict[str, Any]], keys: Sequence[dict[str, Any]]) -> str:
     """Who sees whom, in words, where it has a name."""
-    edges = [0, *sorted(borders(tokens)), len(tokens)]
-    if len(edges) > 2 and len(sees[0]) == len(sees):
-        inner = {pattern([row[begin:end] for row in sees[begin:end]]) for begin, end in pairwise(edges)}
-        return f"{inner.pop() if len(inner) == 1 else ''} within each document".strip()
-    return pattern(sees) or f"{sum(map(sum, sees))} of {sum(map(len, filter(any, sees)))} pairs"
+    seen = sum(map(sum, sees))
+    blocks = [
+        [
+            [row[place] for place in within(keys, document)]
+            for row in (sees[query] for query in within(queries, document))
+        ]
+        for document in dict.fromkeys(token["document"] for token in queries)
+    ]
+    if len(blocks) > 1 and seen == sum(sum(map(sum, block)) for block in blocks):
+        names = set(map(pattern, blocks))
+        return f"{names.pop() if len(names) == 1 else ''} within each document".strip()
+    return pattern(sees) or f"{seen} of {sum(map(len, filter(any, sees)))} pairs"
+
+
+def within(tokens: Sequence[dict[str, Any]], document: int) -> list[int]:
+    return [place for place, token in enumerate(tokens) if token["document"] == document]
 
 
 def pattern(sees: list[list[int]]) -> str:

@@ -8,6 +8,7 @@ import pytest
 from lmx.config import choices, plain
 from lmx.example import example
 from lmx.report.page import document
+from lmx.report.sheet import sheet
 from lmx.report.terminal import draw
 
 SHOWN = Path(__file__).parent / "shown"
@@ -55,18 +56,40 @@ def test_packed_documents_do_not_see_each_other():
         assert sees == [int(key <= query and documents[key] == documents[query]) for key in range(len(documents))]
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("name", ["span", "ul2", "xlnet", "electra"])
+def test_packed_documents_are_all_there(name):
+    """A row is as long as all need, and the names of what they see stay true of each."""
+    (told,) = shown(name, ["The quick brown fox.", "Two."], (), "packing=docmask")
+    assert told["documents_left_out"] == told["left_out"] == 0
+    notes = [grid.note for grid in sheet(told).grids]
+    assert all(note.endswith("within each document") for note in notes), notes
+
+
+def test_what_does_not_fit_is_said():
+    (told,) = shown("simcse", ["The quick brown fox.", "Two."], (), "packing=docmask")
+    assert "1 of the documents is not in this row." in drawn([told])
+    config = plain(["objective=mlm", "model=nano", "length=8"])
+    told = example(config, [TEXT], (), words=True, fit=False)
+    assert "18 tokens of the text are left out: length=8 holds no more." in drawn([told])
+
+
+@pytest.mark.parametrize("width", [60, 80, 99, 200])
 def test_nothing_is_wider_than_the_terminal(width):
-    examples = [*shown("ul2", [TEXT]), *shown("clm", [TEXT]), *shown("glm", [TEXT])]
-    assert max(map(len, drawn(examples, width).splitlines())) <= width
+    """Trailing spaces count: a terminal breaks the line for them, too."""
+    examples = [told for name in ("ul2", "clm", "glm", "electra", "span") for told in shown(name, [TEXT])]
+    assert max(line.cell_len for line in draw(examples, width)) <= width
+    assert max(line.cell_len for one in examples for line in draw([one], width)) <= width
 
 
 def test_a_page_is_whole_and_escaped():
-    page = document(shown("mlm", ["</span><script>alert(1)</script> & so on"]))
+    (told,) = shown("mlm", ["a text of words"])
+    hostile = "<script>alert(1)</script>"
+    (row,) = told["rows"]
+    for token in row["tokens"]:
+        token |= {"piece": hostile, "target": token["target"] and hostile}
+    told |= {"objective": hostile, "class": hostile, "tokenizer": hostile, "pieces": [hostile], "counts": {hostile: 1}}
+    row["facts"] = [hostile]
+    page = document([told])
     assert "<script" not in page
-    assert "&lt;script&gt;" in page or "&lt;" in page
-    assert not [
-        word
-        for word in ("http://", "https://", "src=", "@import", "url(")
-        if word in page.replace("http://www.w3.org", "")
-    ]
+    assert page.count("&lt;script&gt;") > len(row["tokens"])
+    assert not [word for word in ("://", "src=", "@import", "url(") if word in page]
