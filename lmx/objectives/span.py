@@ -134,14 +134,15 @@ class SpanCorruption(TextToText):
     def details(self, batch: Batch) -> Details:
         if self.noise == "shuffle":
             return Details()
-        names = "sentinels: T5's <extra_id_0>, <extra_id_1>, …, whose ids count down from 32099; here they count up."
-        ends = (
-            "end: one more sentinel, as in T5's paper; its code has it only where the text ends unhidden."
+        names = "[SENTINEL_0] is T5's <extra_id_0>, and so on; T5's ids count down from 32099, these count up."
+        end = (
+            "The target ends with one more sentinel, as in the figure of T5's paper; T5's code adds it only where the text "
+            "ends unhidden, and its random noise always hides the end."
             if self.final_sentinel
-            else "end: T5's paper has one more sentinel (objective.final_sentinel=true), its code only where the text ends "
-            "unhidden, which its own noise never leaves."
+            else "Where the text ends unhidden, T5's target has one more sentinel before [EOS], as in the figure of its "
+            "paper: objective.final_sentinel=true adds it. T5's random noise always hides the end."
         )
-        return Details(facts=[names, ends])
+        return Details(facts=[names, end])
 
     def mask(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """[length] bool, True is noise."""

@@ -14,6 +14,7 @@ from lmx.report.terminal import draw
 SHOWN = Path(__file__).parent / "shown"
 TEXT = "The quick brown fox jumped over the lazy dog. It slept. Nobody saw it, and the rain went on."
 TEXTS = {"fix_the_bug": "def area(width, height):\n    if width < 0:\n        return 0\n    return width * height\n"}
+OVERRIDES = {"fim": ["objective.rate=1"]}  # the others show what they do at their defaults
 
 
 def shown(name: str, texts: list[str], noise=(), *overrides: str) -> list[dict]:
@@ -27,11 +28,25 @@ def drawn(examples: list[dict], width: int = 100) -> str:
 
 @pytest.mark.parametrize("name", sorted(choices("objective")))
 def test_every_objective(name):
-    told = drawn(shown(name, [TEXTS.get(name, TEXT)]))
+    told = drawn(shown(name, [TEXTS.get(name, TEXT)], (), *OVERRIDES.get(name, [])))
     path = SHOWN / f"{name}.txt"
     if os.environ.get("LMX_WRITE_SHOWN"):
         path.write_text(told, encoding="utf-8")
     assert told == path.read_text(encoding="utf-8")
+
+
+def test_spans_as_text_books_draw_them():
+    """The <X> jumped over the <Y> dog: no sentinel after the last span; T5's target has one where a text ends unhidden."""
+    text = "The quick brown fox jumped over the lazy dog"
+    (told,) = shown("span", [text], [1, 2, 3, 7])
+    (row,) = told["rows"]
+    source = [token["piece"] for token in row["source"]["tokens"]]
+    target = [token["target"] for token in row["tokens"]]
+    assert source == ["The", "[SENTINEL_0]", "jumped", "over", "the", "[SENTINEL_1]", "dog", "[EOS]"]
+    assert target == ["[SENTINEL_0]", "quick", "brown", "fox", "[SENTINEL_1]", "lazy", "[EOS]"]
+    assert "objective.final_sentinel=true" in drawn([told], 200)
+    (told,) = shown("span", [text], [1, 2, 3, 7], "objective.final_sentinel=true")
+    assert [token["target"] for token in told["rows"][0]["tokens"]] == [*target[:-1], "[SENTINEL_2]", "[EOS]"]
 
 
 def test_t5s_own_example():
