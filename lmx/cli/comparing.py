@@ -183,8 +183,8 @@ class Board:
 
     def table(self, current: Progress) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, ratio in (("arm", None), ("seed", None), ("state", None), ("", 1), ("loss", None), ("left", None)):
-            table.add_column(name, ratio=ratio, no_wrap=True)
+        for name in ("arm", "seed", "state", "", "loss", "left"):
+            table.add_column(name, no_wrap=True)
         for name, place in self.names:
             run = self.runs.get((name, place))
             progress = current if run is current.run else Progress(run) if run else None
@@ -196,7 +196,7 @@ class Board:
             state = progress.phase() if progress is current else progress.run.status().get("state", "")
             table.add_row(
                 Text(name, "bold"), str(self.seeds[place]), Text(state, STYLES.get(state, "cyan")),
-                ProgressBar(total=1.0, completed=progress.share), loss(progress), progress.left(),
+                ProgressBar(total=1.0, completed=progress.share, width=30), loss(progress), progress.left(),
             )  # fmt: skip
         return table
 
