@@ -21,7 +21,7 @@ import numpy as np
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from lmx.batch import IGNORE, Batch
+from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
@@ -95,6 +95,15 @@ class FIM(Prediction):
         if self.loss == "middle":
             targets[: -len(parts[1]) - 2] = IGNORE
         return tokens, targets
+
+    def details(self, batch: Batch) -> Details:
+        """How many texts of each row are cut in three."""
+        cut = (batch.tokens == self.vocabulary.fim_middle).sum(1).tolist()
+        texts = [len(row[row != PADDING].unique()) for row in batch.document]
+        shares = [f"{here} of {all_} here" for here, all_ in zip(cut, texts, strict=True)]
+        return Details(
+            facts=[f"texts cut in three: {share}, {self.rate:g} of all (objective.rate)" for share in shares]
+        )
 
     def arrange(self, parts: Parts, spm: bool) -> np.ndarray:
         """The parts with their special tokens, the middle last."""
