@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmx.compare.arms import differences
+from lmx.compare.gates import Facts, learned, mismatch, refuse_mismatch
+from lmx.compare.gates import flags as gated
 from lmx.compare.results import LEDGER, Result, Results
 from lmx.compare.verdicts import Primary, contrasts, words
 from lmx.errors import LmxError
 
-CLOSEST = 0.01  # largest relative difference of what is matched
 PREFERRED = "ADBC"  # of an arm's several scorers, the first of these
-PLATEAU = 0.05  # nats below its best constant that a loss must be, to have left it
 Key = tuple[str, str, str]  # yardstick, task, metric
 
 
@@ -38,18 +38,11 @@ def refuse_unequal(results: Sequence[Result]) -> None:
                 f"runs to compare must have budgets of one kind, got {first.currency} of {first.run.name} and "
                 f"{other.currency} of {other.run.name}."
             )
-    off = mismatch(results, first.currency)
-    if off >= CLOSEST:
-        raise LmxError(
-            f"runs to compare must have spent the same {first.currency} within {CLOSEST:.0%}, got {off:.1%} between the most and "
-            "the least. Train them with the same budget, long enough for a step to be small."
-        )
+    refuse_mismatch(ledgers(results), first.currency)
 
 
-def mismatch(results: Sequence[Result], currency: str) -> float:
-    """(most - least) / least."""
-    spent = [result.ledger.get(currency, 0.0) for result in results]
-    return (max(spent) - min(spent)) / min(spent) if min(spent) > 0 else float("inf")
+def ledgers(results: Sequence[Result]) -> dict[str, Mapping[str, float]]:
+    return {result.run.name: result.ledger for result in results}
 
 
 def build_table(name: str, arms: Sequence[Results], failed: Mapping[str, str | None], command: str) -> dict[str, Any]:
@@ -70,7 +63,7 @@ def build_table(name: str, arms: Sequence[Results], failed: Mapping[str, str | N
         "name": name,
         "command": command,
         "arms": [described(arm) for arm in arms],
-        "matched": {"by": currency, "mismatch": mismatch(results, currency)},
+        "matched": {"by": currency, "mismatch": mismatch(ledgers(results), currency)},
         "rows": rows,
         "native": [native(arm) for arm in arms],
         "differences": differences([shared(arm.runs[0].config) for arm in arms]),
@@ -195,21 +188,20 @@ def left_plateau(result: Result) -> bool | None:
     last = result.validation[-1] if result.validation else {}
     constant = last.get("constant/loss") or (last.get("unigram_nats") if last.get("targets") else None)
     loss = last.get("loss/loss", last.get("loss"))
-    return None if constant is None or loss is None else loss < constant - PLATEAU
+    return None if constant is None or loss is None else learned(loss, constant)
 
 
 def warnings(arm: Results) -> list[str]:
     """What a reader must know before believing an arm's numbers."""
-    found = []
-    stuck = [result.seed for result in arm.runs if left_plateau(result) is False]
-    if stuck:
-        seeds = f"seed {stuck[0]}" if len(stuck) == 1 else f"{len(stuck)} of {len(arm.runs)} seeds"
-        found.append(f"{arm.name} has not left its plateau ({seeds}): it has learned little more than frequencies.")
-    skipped = [result.seed for result in arm.runs if result.metrics and result.metrics[-1].get("skipped")]
-    if skipped:
-        found.append(f"{arm.name} skipped steps that were not finite (seeds {', '.join(map(str, skipped))}).")
-    if arm.spent("epochs") > 4:
-        found.append(
-            f"{arm.name} saw its text {arm.spent('epochs'):.1f} times; beyond 4, repetition itself has an effect."
-        )
-    return found
+    terms = {term: found for term, found in native(arm)["terms"].items() if found["nats"] is not None}
+    facts = Facts(
+        arm=arm.name,
+        seeds=arm.seeds,
+        losses={term: [result.validation[-1][f"loss/{term}"] for result in arm.runs] for term in terms}
+        if all(result.validation for result in arm.runs)
+        else {},
+        constants={term: found["constant"] for term, found in terms.items() if found["constant"] is not None},
+        skipped=[int(result.metrics[-1].get("skipped") or 0) if result.metrics else 0 for result in arm.runs],
+        epochs=arm.spent("epochs"),
+    )
+    return [flag.sentence for flag in gated([facts])]

@@ -48,10 +48,9 @@ def on_plateau(facts: Facts) -> list[Flag]:
     """One flag for each term that some seed has not learned beyond frequencies. A loss that is not finite is `diverged`'s."""
     found = []
     for term, constant in facts.constants.items():
-        needed = min(PLATEAU, SHARE * constant)
         losses = zip(facts.seeds, facts.losses.get(term, ()), strict=False)
-        stuck = {seed: loss for seed, loss in losses if isfinite(loss) and loss > constant - needed}
-        if stuck and constant > 0:
+        stuck = {seed: loss for seed, loss in losses if isfinite(loss) and not learned(loss, constant)}
+        if stuck:
             what = "" if term == "loss" else f" in {term}"
             sentence = (
                 f"{facts.arm} has not left its plateau{what} ({of(stuck, facts.seeds)}): {max(stuck.values()):.3f} nats, where "
@@ -59,6 +58,11 @@ def on_plateau(facts: Facts) -> list[Flag]:
             )
             found.append(Flag(gate="plateau", arm=facts.arm, sentence=sentence))
     return found
+
+
+def learned(loss: float, constant: float) -> bool:
+    """Whether a loss is clearly below the cross-entropy of frequencies; trivially so where those leave nothing to learn."""
+    return loss <= constant - min(PLATEAU, SHARE * constant) or constant == 0
 
 
 def diverged(facts: Facts) -> list[Flag]:
