@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmx.errors import INTERNAL, DiskFull, LmxError
-from lmx.evals import generate
+from lmx.evals.samples import samples
 from lmx.experiment import Experiment, Report, assemble
 from lmx.runs import Run
 from lmx.train import device, distributed
@@ -133,9 +133,9 @@ def finish(run: Run, config: Mapping[str, Any], parts: Experiment, record: Recor
     evaluate(parts, record)
     save(run, trainer, parts.corpus.fingerprint, record)
     if record.main:
-        texts = generate.samples(
-            parts.learner, parts.corpus, trainer.device, trainer.precision, number=parts.validation.samples,
-            tokens=parts.validation.sample_tokens, length=config["length"], seed=config["seed"],
+        texts = samples(
+            parts.learner, parts.corpus, number=parts.validation.samples, tokens=parts.validation.sample_tokens,
+            length=config["length"], seed=config["seed"],
         )  # fmt: skip
         for text in texts[record.count(SAMPLES, step) :]:  # the others were written before an interruption
             record.line(SAMPLES, {"step": step, **text})

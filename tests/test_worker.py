@@ -205,7 +205,7 @@ def test_other_threads_are_noted(server, folder):
 
 def test_seconds_become_steps_once_and_stay(server, folder):
     """A budget of time is frozen into steps; a resumed run has the same number of them."""
-    run = tiny.new(folder, "budget.seconds=0.6", "trainer.log_every=1")
+    run = tiny.new(folder, "budget.seconds=2.5", "trainer.log_every=1")
     assert server.work(run, kill_at=26) == -9
     frozen = frozen_steps(run)
     assert frozen > 26

@@ -1,6 +1,6 @@
 """What it takes to write a text, and how varied the text is: forwards and seconds a token, distinct n-grams, repetition.
 
-Held-out passages are continued by sampling, as in lmx/evals/generate.py. `distinct_n` is the share of different n-grams among
+Held-out passages are continued by sampling, as in lmx/evals/samples.py. `distinct_n` is the share of different n-grams among
 all n-grams of all texts (Li et al. 2016, arXiv:1510.03055), `repetition_4` the share of a text's 4-grams that it has had before
 (Welleck et al. 2020, arXiv:1908.04319). Neither is good in itself: beside them is what the passages' own continuations have.
 Seconds are those of this machine, and the one figure here that is not the same twice.
@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-import torch
 from annotated_types import Interval
 from numpy.lib.stride_tricks import sliding_window_view
 
-from lmx.data.noise import torch_seed
-from lmx.evals.generate import context, draw
+from lmx.errors import LmxError
+from lmx.evals.samples import continuation
 from lmx.evals.texts import longest, passages
 from lmx.evals.yardstick import Report, Row, Subject, Yardstick
 
@@ -37,12 +36,15 @@ class Generation(Yardstick):
     def __call__(self, subject: Subject, report: Report) -> Sequence[Row]:
         known = min(self.prompt, longest(subject) // 2)
         found = passages(subject, self.texts, known + self.tokens)
-        if not subject.learner.objective.generates or not found:
+        if not found:
             return []
         held_out = np.stack(found)
         wanted = held_out.shape[1] - known
         began = time.perf_counter()
-        written, forwards = continued(subject, held_out[:, :known], wanted, report)
+        try:
+            written, forwards = continued(subject, held_out[:, :known], wanted, report)
+        except LmxError:  # of an objective that does not write
+            return []
         seconds = time.perf_counter() - began
         rows = [
             row("forwards_per_token", forwards / wanted, written, None, "forwards"),
@@ -56,17 +58,14 @@ class Generation(Yardstick):
         return rows
 
 
-@torch.no_grad()
 def continued(subject: Subject, text: np.ndarray, tokens: int, report: Report) -> tuple[np.ndarray, int]:
-    """`tokens` more of each row of text [B, n] -> [B, tokens], and in how many forwards."""
-    objective, known = subject.learner.objective, text.shape[1]
-    special = torch.from_numpy(subject.corpus.vocabulary.special)
-    generator = torch.Generator(device="cpu").manual_seed(torch_seed(0, "generation"))
-    for done in range(tokens):
-        logits = objective.next_logits(subject.learner.model, context(text[:, -subject.length :]).to(subject.device))
-        text = np.concatenate([text, draw(logits.cpu(), special, generator).numpy()], axis=1)
-        report("writing", (done + 1) / tokens)
-    return text[:, known:], tokens
+    """`tokens` more of each row of text [B, n] -> [B, tokens], and the forwards of one row."""
+    found, forwards = [], 0
+    for number, prompt in enumerate(text):
+        written, forwards = continuation(subject.learner, subject.corpus, prompt, tokens, subject.length, number)
+        found.append(written)
+        report("writing", (number + 1) / len(text))
+    return np.array(found), forwards
 
 
 def grams(texts: np.ndarray, size: int) -> np.ndarray:

@@ -70,22 +70,21 @@ def write(
     device = model.embedding.weight.device
     batch = opening.batch.to(device)
     reader = Reader(objective, model, objective.writer(model, batch))
-    last = reader(batch)
-    place = Place(batch)
-    gaps = []
+    last, place = reader(batch), Place(batch)
+    gaps, unread = [], []
     for gap in opening.gaps:
         gaps.append([])
-        step = 0
-        if gap.first is not None:
-            last = reader(place.next(gap.first, gap, step))
+        unread += [] if gap.first is None else [(gap.first, gap, 0)]
         for step in range(1, most + 1):
+            while unread:
+                last = reader(place.next(*unread.pop(0)))
             (token,) = sampler(last, gap.stops)
             if token in gap.stops:
                 break
             gaps[-1].append(token)
-            if place.used >= length:
+            unread.append((token, gap, step))
+            if place.used + len(unread) >= length:
                 break
-            last = reader(place.next(token, gap, step))
     return Written(gaps=gaps, forwards=reader.forwards)
 
 

@@ -14,7 +14,6 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
-from torch import Tensor
 
 from lmx.batch import IGNORE, Batch
 from lmx.data.noise import Keys
@@ -29,7 +28,6 @@ from lmx.objectives.writing import Opening
 class CLM(Prediction):
     lookahead = 1
     measures_text = True
-    generates = True
     follows = "causal"
     summary = "last"
 
@@ -64,7 +62,3 @@ class CLM(Prediction):
 
     def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
         return plain(texts, [self.vocabulary.eos], causal=True)
-
-    def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
-        """[B, V] float32, scores of the token after the last position of each row."""
-        return self.logits(model, model(batch)[:, -1])

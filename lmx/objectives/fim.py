@@ -19,7 +19,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Interval
-from torch import Tensor
 
 from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
@@ -39,7 +38,6 @@ SLACK = {"token": 0, "character": 4}  # tokens by which a text usually grows whe
 
 
 class FIM(Prediction):
-    generates = True
     follows = "causal"
     summary = "last"
 
@@ -144,10 +142,6 @@ class FIM(Prediction):
 
     def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
         return plain(texts, [self.vocabulary.eos], causal=True)
-
-    def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
-        """[B, V] float32, scores of the token after the last position of each row."""
-        return self.logits(model, model(batch)[:, -1])
 
 
 def cuts(length: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -37,7 +37,6 @@ class Objective(nn.Module, ABC):
 
     lookahead = 0  # tokens that a sample sees beyond those it consumes
     measures_text = False  # True: the nats are -log p(text), token by token, so that bits per byte are defined
-    generates = False  # True: `next_logits` continues a text
     follows = ""  # how `following` asks for a text, see lmx/evals/scoring.py; "" where it cannot
     follows_exactly = True  # False: training never asked for a text in that way
     hides = ""  # how `hiding` asks for tokens of a text; "" where it cannot
@@ -79,10 +78,6 @@ class Objective(nn.Module, ABC):
         raise LmxError(
             f"--noise must go with an objective that hides tokens of one text, such as mlm or span, got {type(self).__name__}."
         )
-
-    def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
-        """[B, V] float32, scores of the token after the last position of each row, where `generates`."""
-        raise TypeError(f"{type(self).__name__} does not continue texts")
 
     def opening(self, parts: Sequence[np.ndarray]) -> Opening:
         """What to read and to write, for a text [n] in parts with a gap between each two; one part is to be continued.

@@ -51,7 +51,6 @@ class PromptBatch(Batch):
 
 
 class SFT(Prediction):
-    generates = False  # it continues conversations: the first words of a document, as text, are none
     follows = "causal"
     summary = "last"
 
@@ -187,10 +186,6 @@ class SFT(Prediction):
 
     def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
         return plain(texts, [self.vocabulary.eos], causal=True)
-
-    def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
-        """[B, V] float32, scores of the token after the last position of each row: conversations up to [ASSISTANT] or beyond."""
-        return self.logits(model, model(batch)[:, -1])
 
 
 def whole(piece: np.ndarray, document: np.ndarray) -> np.ndarray | None:

@@ -154,11 +154,6 @@ class XLNet(Prediction):
         """The content stream, which sees all of a text whose tokens are not asked."""
         return plain(texts, end=[self.vocabulary.sep, self.vocabulary.cls])
 
-    def next_logits(self, model: Transformer, batch: Batch) -> Tensor:
-        """[B, V] float32, of the last asked token of each row of `following`"""
-        assert isinstance(batch, PermutedBatch)
-        return self.logits(model, self.query(model, batch)[:, -1])
-
     def nats(self, model: Transformer, batch: Batch) -> Tensor:
         assert isinstance(batch, PermutedBatch)
         hidden, answer = self.query(model, batch).flatten(0, 1), batch.answer.flatten()

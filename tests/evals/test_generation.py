@@ -44,12 +44,12 @@ def test_what_is_written(new_subject, silent, monkeypatch):
     subject = new_subject("clm")
     token, special = int(subject.corpus.vocabulary.ordinary[7]), subject.corpus.vocabulary.eos
 
-    def says(model, batch):
-        logits = torch.full((len(batch.tokens), subject.corpus.vocabulary.size), -1e4)
+    def says(model, hidden):
+        logits = torch.full((len(hidden), subject.corpus.vocabulary.size), -1e4)
         logits[:, token], logits[:, special] = 0, 100
         return logits
 
-    monkeypatch.setattr(subject.learner.objective, "next_logits", says)
+    monkeypatch.setattr(subject.learner.objective, "logits", says)
     written, forwards = continued(subject, np.full((2, 3), 9), 6, silent)
     assert written.tolist() == [[token] * 6] * 2
     assert forwards == 6

@@ -44,7 +44,7 @@ def test_losses_are_those_of_one_question_at_a_time(new_subject, silent):
                 asker = subject.learner.objective
                 if name == "causal":
                     batch = asker.following([text[: place + 1]], [place])
-                    logits = asker.next_logits(model, batch)[0]
+                    logits = asker.logits(model, model(batch)[0, -1])
                 else:
                     batch = asker.hiding([text], [np.arange(12) >= place])
                     assert (batch.tokens[0, place:] == mask).all()

@@ -9,8 +9,8 @@ import torch
 
 from lmx.batch import IGNORE
 from lmx.data.noise import Keys
-from lmx.evals.generate import samples as generate
 from lmx.evals.ngram import Ngrams
+from lmx.evals.samples import samples
 from lmx.evals.validation import Validation, constant_nats
 from lmx.evals.yardstick import Subject
 from lmx.objectives.clm import CLM
@@ -74,7 +74,7 @@ def test_texts_follow_the_seed(make_model, vocabulary, corpus):
     clm = CLM(length=L, model=trunk(32, True), vocabulary=vocabulary, z_loss=0.0)
     learner = Learner(make_model(), clm)
     options = {"number": 2, "tokens": 12, "length": L}
-    a, b, c = (generate(learner, corpus, CPU, "fp32", seed=seed, **options) for seed in (0, 0, 1))
+    a, b, c = (samples(learner, corpus, seed=seed, **options) for seed in (0, 0, 1))
     assert a == b != c
     assert len(a) == 2
     assert a[0]["prompt"] == vocabulary.decode(corpus.validation[0][:8])
@@ -82,7 +82,7 @@ def test_texts_follow_the_seed(make_model, vocabulary, corpus):
 
 def test_an_objective_that_cannot_write_is_not_asked_to(make_model, vocabulary, corpus):
     mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": L, "model": trunk(32)})
-    assert generate(Learner(make_model(), mlm), corpus, CPU, "fp32", number=2, tokens=3, length=L, seed=0) == []
+    assert samples(Learner(make_model(), mlm), corpus, number=2, tokens=3, length=L, seed=0) == []
 
 
 def test_the_constant_knows_what_an_objective_adds(vocabulary):

@@ -14,11 +14,13 @@ from lmx.objectives.objective import Prediction, stack
 
 LENGTH = 64
 SMALL = ["model=nano", "model.width=32", "model.heads=2", "model.kv_heads=1", "model.mlp=48", "model.depth=2", f"length={LENGTH}"]
+ENCODED = "objective.layout=encoder_decoder"
 WRITERS = {  # objective and settings -> how many parts its prompt has
-    "clm": 1, "mtp": 1, "deepseek_mtp": 1, "fim": 2, "sft data=sotu": 1, "prefix_lm": 1,
-    "prefix_lm objective.layout=encoder_decoder": 1, "span": 3, "span objective.layout=prefix": 3, "span objective.layout=causal": 2,
-    "t5": 1, "bart": 2, "bart objective.layout=prefix": 2, "glm": 3, "ul2": 3, "ul2 objective.layout=encoder_decoder": 1, "ul2r": 1,
+    "clm": 1, "mtp": 1, "deepseek_mtp": 1, "fim": 2, "sft data=sotu": 1, "prefix_lm": 1, f"prefix_lm {ENCODED}": 1,
+    "span": 3, "span objective.layout=prefix": 3, "span objective.layout=causal": 2, "t5": 1, "bart": 2,
+    "bart objective.layout=prefix": 2, "glm": 3, "ul2": 3, f"ul2 {ENCODED}": 1, "ul2r": 1,
 }  # fmt: skip
+SAMPLED = [words for words in WRITERS if WRITERS[words] == 1 and not words.startswith(("sft", "t5"))]  # scored as they write
 PARTS = ["We meet", " here ", "night"]
 
 
@@ -68,12 +70,10 @@ def test_a_cache_changes_nothing(words, vocabulary, small_corpus):
             torch.testing.assert_close(last, again, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("words", WRITERS)
+@pytest.mark.parametrize("words", SAMPLED)
 def test_an_opening_is_what_training_shows(words, vocabulary, small_corpus):
     """Rows of `following` that begin like the opening are asked for a text's next token at its last position."""
     objective, model = make(words, vocabulary, small_corpus)
-    if not objective.follows_exactly or WRITERS[words] > 1 or words.startswith(("sft", "fim")):
-        pytest.skip("it is not continued in the way in which it is scored")
     text = vocabulary.encode("We meet")
     opening = objective.opening([text])
     batch = objective.following([np.append(text, vocabulary.ordinary[0])], [len(text)])
@@ -107,10 +107,11 @@ def test_positions_end_at_the_length(vocabulary, small_corpus):
 @pytest.mark.parametrize("name", sorted(choices("objective")))
 def test_whoever_does_not_write_says_so(name, vocabulary, small_corpus):
     objective, _ = make(name, vocabulary, small_corpus)
-    try:
+    if objective.follows and name != "xlnet":  # whose two streams have no cache
         assert objective.opening(parts(vocabulary, 1)).gaps
-    except LmxError as error:
-        assert "does not write" in str(error)
+    else:
+        with pytest.raises(LmxError, match="does not write"):
+            objective.opening(parts(vocabulary, 1))
 
 
 @pytest.mark.parametrize("kind", ["parallel", "linear", "sequential"])
