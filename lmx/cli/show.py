@@ -49,7 +49,7 @@ def show(
     lmx show span --text "The quick brown fox jumped over the lazy dog" --noise 1-3,7
     lmx show clm packing=docmask --text "Two documents." --text "In one row."
 
-    A text is read word by word, unless a tokenizer is named: tokenizer=bpe reads it as training would.
+    A text is read word by word, unless a tokenizer is named: tokenizer=bpe reads it as training would. seed=1 draws other noise.
     """
     from lmx.cli.launching import ask
     from lmx.config import plain
@@ -60,6 +60,8 @@ def show(
     settings = [word for word in words if "=" in word]
     if noise is not None and (text is None or len(text) > 1):
         raise LmxError(f"--noise must go with one --text, got {len(text or [])}.")
+    if as_json and html is not None:
+        raise LmxError(f"--json must go without --html, got --html {html}.")
     if any(not one.strip() for one in text or []):
         raise LmxError("--text must have a word, got an empty text.")
     if names and any(word.startswith("objective=") for word in settings):

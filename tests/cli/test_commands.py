@@ -64,6 +64,15 @@ def read(folder: Path, *arguments: str):
         (["sync", "nothing"], "RUN must be one of the runs in"),
         (["show", "objective=mlmm"], "objective must be one of"),
         (["show", "no.such.key=1"], "no.such.key"),
+        (["show", "mlm", "nope"], "objective must be one of"),
+        (["show", "mlm", "objective=clm"], "objective must be named once"),
+        (["show", "mlm", "--text", " "], "--text must have a word"),
+        (["show", "mlm", "--noise", "1"], "--noise must go with one --text, got 0"),
+        (["show", "mlm", "--text", "a b", "--noise", "3-1"], "--noise must be places such as 1-3,7, got '3-1'"),
+        (["show", "mlm", "--text", "a b", "--noise", "2"], "--noise must name tokens of the text, 0 to 1, got 2"),
+        (["show", "clm", "--text", "a b", "--noise", "1"], "--noise must go with an objective that hides tokens"),
+        (["show", "mlm", "--text", "a b", "--json", "--html", "x.html"], "--json must go without --html"),
+        (["show", "mlm", "--text", "a b", "--html", "/nowhere/x.html"], "--html must be a file that can be written"),
     ],
 )
 def test_mistake_is_one_line_without_torch(done, arguments, message):
@@ -122,6 +131,15 @@ def test_show(tmp_path, objective, name):
     asked = [token for token in row["tokens"] if token["asked"]]
     assert len(asked) == sum(example["counts"].values()) > 0
     assert example["text"].startswith("The state of the union")
+
+
+def test_show_objectives_side_by_side_and_as_a_page(tmp_path):
+    text = ("--text", "The state of the union is strong.")
+    examples = read(tmp_path, "show", "clm", "span", *TINY[:1], *text)
+    assert [example["objective"] for example in examples] == ["clm", "span"]
+    told = lmx(tmp_path, "show", "clm", "span", *TINY[:1], *text, "--html", "page.html")
+    assert told.stdout.startswith("page.html\n")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count("<article>") == 2
 
 
 def test_doctor(tmp_path):

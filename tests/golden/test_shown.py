@@ -61,6 +61,11 @@ def test_t5s_own_example():
     assert [token["piece"] for token in row["tokens"]] == ["[PAD]", *target[:-1]]
 
 
+def test_the_readme_shows_what_is_shown():
+    told = shown("span", ["The quick brown fox jumped over the lazy dog"], [1, 2, 3, 7], "objective.layout=prefix")
+    assert drawn(told, 128) in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
 def test_packed_documents_do_not_see_each_other():
     (told,) = shown("clm", ["Two documents.", "In one row."], (), "packing=docmask")
     assert "within each document" in drawn([told])
