@@ -34,6 +34,7 @@ def compare(
     lmx compare clm mlm electra
     lmx compare clm mlm ul2 model=tiny budget.flops=1e14 --seeds 5
     lmx compare mlm "mlm objective.rate=0.4" span --name rates
+    lmx compare clm mlm --tune optim.lr=0.005,0.01,0.02
     lmx compare --runs RUN1,RUN2
     """
     from lmx.cli import comparing

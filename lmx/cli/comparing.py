@@ -20,6 +20,8 @@ from lmx.cli.list import show as columns
 from lmx.compare.arms import Arm, arms, existing
 from lmx.compare.comparison import build_table, refuse_unequal
 from lmx.compare.results import Result, Results
+from lmx.compare.tuning import Choice, grid, trials
+from lmx.compare.tuning import chosen as chosen_value
 from lmx.errors import FAILED_ARM, INTERRUPTED, LmxError
 from lmx.runs import NAME, STYLES, Run, root
 from lmx.track.figures import clock, number, own, quality, short, speed
@@ -37,10 +39,12 @@ def compare(
     chosen: str,
     evaluations: Sequence[str],
     plan: bool,
+    tune: str | None,
 ) -> dict[str, Any] | None:
     """The table of a comparison that is there in full now, or None after a plan. Raises LmxError for what cannot be compared."""
     console = Console(stderr=True, highlight=False)
     nodes = yardsticks(evaluations)
+    choices: dict[str, Choice] = {}
     if chosen:
         given = [Run.open(one) for one in filter(None, chosen.split(","))]
         if words:
@@ -51,13 +55,19 @@ def compare(
     else:
         shared = [word for word in words if "=" in word and " " not in word]
         typed = [*([] if any(word.startswith("budget.") for word in shared) else [BUDGET]), *shared]
-        wanted = arms([word for word in words if word not in shared], typed, range(seeds))
+        named = [word for word in words if word not in shared]
+        wanted = arms(named, typed, range(seeds))
         folder = root(dict(wanted[0].configs[0])) / f"compare-{checked_name(name) or default_name(wanted)}"
+        if tune is not None:
+            tuned = tuned_by(tune, named, typed, folder, console)
+            named = [f"{word} {choice.key}={choice.value:g}" for word, choice in zip(named, tuned, strict=True)]
+            wanted = arms(named, typed, range(seeds))
+            choices = {arm.name: choice for arm, choice in zip(wanted, tuned, strict=True)}
         show_plan(wanted, existing(folder.parent), console)
         if plan:
             return None
         groups = made(wanted, folder, nodes, console)
-    return finished(groups, folder, nodes, console)
+    return finished(groups, folder, nodes, choices)
 
 
 def checked_name(name: str | None) -> str | None:
@@ -103,6 +113,19 @@ def show_plan(wanted: Sequence[Arm], there: dict[str, Run], console: Console) ->
             f"{missing} of {len(arm.identities)}",
         ])  # fmt: skip
     columns(["arm", "", "parameters", "tokens", "FLOPs", "budget", "runs to make"], rows, console)
+
+
+def tuned_by(tune: str, words: Sequence[str], shared: Sequence[str], folder: Path, console: Console) -> list[Choice]:
+    """For each arm the best value of a grid, by short runs of a seed of their own."""
+    key, values = grid(tune)
+    found = []
+    for word in words:
+        trial = trials(word, shared, key, values)
+        runs = made(trial, folder, {}, console)
+        found.append(chosen_value(key, values, [Result(run) for arm in trial for run in runs[arm.name]]))
+        told = ", ".join(f"{value:g}: {number(loss)}" for value, loss in found[-1].losses.items())
+        console.print(Text(f"{word}: {key}={found[-1].value:g} ({told})"), soft_wrap=True)
+    return found
 
 
 def done(run: Run | None) -> bool:
@@ -208,7 +231,7 @@ def loss(progress: Progress) -> str:
     return number(progress.metrics["loss"]) if progress.metrics else ""
 
 
-def finished(groups: dict[str, list[Run]], folder: Path, nodes: Any, console: Console) -> dict[str, Any]:
+def finished(groups: dict[str, list[Run]], folder: Path, nodes: Any, choices: dict[str, Choice]) -> dict[str, Any]:
     """The table, written into the comparison's folder."""
     for runs in groups.values():
         for run in runs:
@@ -225,7 +248,7 @@ def finished(groups: dict[str, list[Run]], folder: Path, nodes: Any, console: Co
         if not done(run)
     }
     command = " ".join(map(shlex.quote, ["lmx", *sys.argv[1:]]))
-    table = build_table(folder.name, [one for one in results if one.runs], failed, command)
+    table = build_table(folder.name, [one for one in results if one.runs], failed, command, choices)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.json").write_text(json.dumps(table, indent=1) + "\n")
     return table

@@ -5,12 +5,14 @@ the same text, or the score of a task.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from lmx.compare.arms import differences
 from lmx.compare.gates import Facts, learned, mismatch, refuse_mismatch
 from lmx.compare.gates import flags as gated
 from lmx.compare.results import LEDGER, Result, Results
+from lmx.compare.tuning import Choice
 from lmx.compare.verdicts import Primary, contrasts, words
 from lmx.errors import LmxError
 
@@ -45,8 +47,18 @@ def ledgers(results: Sequence[Result]) -> dict[str, Mapping[str, float]]:
     return {result.run.name: result.ledger for result in results}
 
 
-def build_table(name: str, arms: Sequence[Results], failed: Mapping[str, str | None], command: str) -> dict[str, Any]:
-    """All that is shown and written of a comparison, as JSON. Raises LmxError for what must not be compared."""
+def build_table(
+    name: str,
+    arms: Sequence[Results],
+    failed: Mapping[str, str | None],
+    command: str,
+    tuned: Mapping[str, Choice] | None = None,
+) -> dict[str, Any]:
+    """All that is shown and written of a comparison, as JSON; `tuned` is what a grid chose for each arm.
+
+    Raises LmxError for what must not be compared.
+    """
+    tuned = tuned or {}
     results = [result for arm in arms for result in arm.runs]
     if len(arms) < 2:
         raise LmxError(f"a comparison must have at least two arms that are done, got {len(arms)}.")
@@ -58,7 +70,7 @@ def build_table(name: str, arms: Sequence[Results], failed: Mapping[str, str | N
     for row in rows:
         row["contrasts"] = found.get(row["key"], [])
         row["key"] = " ".join(filter(None, row["key"]))
-    flags = {arm.name: warnings(arm) for arm in arms}
+    flags = {arm.name: warnings(arm, tuned.get(arm.name)) for arm in arms}
     return {
         "name": name,
         "command": command,
@@ -67,6 +79,7 @@ def build_table(name: str, arms: Sequence[Results], failed: Mapping[str, str | N
         "rows": rows,
         "native": [native(arm) for arm in arms],
         "differences": differences([shared(arm.runs[0].config) for arm in arms]),
+        "tuned": {arm: asdict(choice) for arm, choice in tuned.items()},
         "flags": flags,
         "failed": dict(failed),
         "words": words(rows, arms, flags, failed),
@@ -191,7 +204,7 @@ def left_plateau(result: Result) -> bool | None:
     return None if constant is None or loss is None else learned(loss, constant)
 
 
-def warnings(arm: Results) -> list[str]:
+def warnings(arm: Results, choice: Choice | None = None) -> list[str]:
     """What a reader must know before believing an arm's numbers."""
     terms = {term: found for term, found in native(arm)["terms"].items() if found["nats"] is not None}
     facts = Facts(
@@ -203,5 +216,7 @@ def warnings(arm: Results) -> list[str]:
         constants={term: found["constant"] for term, found in terms.items() if found["constant"] is not None},
         skipped=[int(result.metrics[-1].get("skipped") or 0) if result.metrics else 0 for result in arm.runs],
         epochs=arm.spent("epochs"),
+        rate=choice.value if choice else None,
+        grid=list(choice.losses) if choice else (),
     )
     return [flag.sentence for flag in gated([facts])]

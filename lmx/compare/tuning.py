@@ -38,7 +38,9 @@ def grid(typed: str) -> tuple[str, list[float]]:
     except ValueError:
         values = []
     if len(values) < 2 or not key.strip():
-        raise LmxError(f"--tune must be a key and at least two numbers, got '{typed}'. Type e.g. --tune optim.lr=0.005,0.01,0.02.")
+        raise LmxError(
+            f"--tune must be a key and at least two numbers, got '{typed}'. Type e.g. --tune optim.lr=0.005,0.01,0.02."
+        )
     return key.strip(), values
 
 
@@ -47,7 +49,11 @@ def trials(word: str, shared: Sequence[str], key: str, values: Sequence[float]) 
     (budget,) = [setting for setting in shared if setting.startswith("budget.")]
     name, _, amount = budget.partition("=")
     others = [setting for setting in shared if setting != budget]
-    short = f"{name}={float(amount) * SHARE:g}" if name != "budget.steps" else f"{name}={max(1, round(float(amount) * SHARE))}"
+    short = (
+        f"{name}={float(amount) * SHARE:g}"
+        if name != "budget.steps"
+        else f"{name}={max(1, round(float(amount) * SHARE))}"
+    )
     return [arm(f"{word} {key}={value:g}", [*others, short], [SEED]) for value in values]
 
 
@@ -59,5 +65,7 @@ def chosen(key: str, values: Sequence[float], runs: Sequence[Result]) -> Choice:
         losses[value] = last.get("loss")
     there = {value: loss for value, loss in losses.items() if loss is not None}
     if not there:
-        raise LmxError(f"--tune must leave a run that ends, got none of {key}={','.join(f'{value:g}' for value in values)}.")
+        raise LmxError(
+            f"--tune must leave a run that ends, got none of {key}={','.join(f'{value:g}' for value in values)}."
+        )
     return Choice(key=key, value=min(there, key=lambda value: there[value]), losses=losses)
