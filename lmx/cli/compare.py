@@ -25,6 +25,12 @@ def compare(
     evaluate: Annotated[
         str, typer.Option("--eval", help="Yardsticks and their settings, as lmx evaluate takes them, or all.")
     ] = "likelihood minimal_pairs cloze embeddings",
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=A,B,C", help="Try each value on a quarter of the budget, for each arm; keep the best."
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
 ) -> None:
@@ -39,7 +45,9 @@ def compare(
     """
     from lmx.cli import comparing
 
-    table = comparing.compare(words or [], seeds=seeds, name=name, chosen=runs, evaluations=evaluate.split(), plan=plan)
+    table = comparing.compare(
+        words or [], seeds=seeds, name=name, chosen=runs, evaluations=evaluate.split(), plan=plan, tune=tune
+    )
     if table is None:
         return
     if as_json:
