@@ -268,8 +268,13 @@ def show(table: dict[str, Any]) -> None:
     columns(
         ["yardstick", "unit", *names, "floor"], ([*head(row), *map(value, row["cells"]), floor(row)] for row in wholes)
     )
+    reasons: dict[str, list[str]] = {}
+    for row in wholes:
+        reasons.setdefault(row["reason"] or "", []).append(f"{row['yardstick']} {row['metric']}")
+    for reason in filter(None, reasons):
+        print(f"not ranked: {', '.join(reasons[reason])}: {reason}")
     parts = len(table["rows"]) - len(wholes)
-    print(f"\n{parts} rows of single tasks: table.json, table.csv" if parts else "")
+    print(f"{parts} rows of single tasks: table.json\n" if parts else "")
     columns(["own loss, never ranked", "", *names], native_rows(table))
     print()
     console = Console(highlight=False)

@@ -51,8 +51,14 @@ def show(found: Sequence[dict[str, Any]]) -> None:
     """One row for each number, the parts of a yardstick below its whole."""
     from lmx.cli.list import show as table
 
+    silent = [line["yardstick"] for line in found if not line["rows"]]
     columns = ["yardstick", "task", "metric", "scorer", "value", "±", "floor", "unit", "items"]
-    table(columns, (cells(line["yardstick"], row) for line in found for row in line["rows"]))
+    if len(silent) < len(found):
+        table(columns, (cells(line["yardstick"], row) for line in found for row in line["rows"]))
+    if silent:
+        print(
+            f"nothing to measure with {', '.join(silent)}: the objective cannot be asked, or the corpus has no such items"
+        )
 
 
 def cells(name: str, row: dict[str, Any]) -> list[str]:
