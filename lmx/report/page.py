@@ -10,6 +10,7 @@ from lmx.report.sheet import LEGEND, Cell, Grid, Sheet, Strip, sheet
 SIDE = 14  # pixels of a cell of a grid
 LETTER = 7  # pixels of a letter beside it
 LONGEST = 16  # letters of a name beside it
+BAND = 5  # positions before the lines are named again
 
 CSS = """
 :root { color-scheme: light dark; --page: #fdfdfc; --ink: #1c1e21; --faint: #6b7078; --line: #d9dadd;
@@ -27,10 +28,11 @@ h3 { font-size: .95rem; margin: 1rem 0 .25rem; }
 small, .faint { color: var(--faint); font-weight: 400; }
 main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 36rem), 1fr)); }
 article { border: 1px solid var(--line); border-radius: .5rem; padding: .9rem; min-width: 0; overflow-wrap: anywhere; }
-.strip { display: flex; flex-wrap: wrap; gap: .6rem .35rem; font: 13px/1.5 ui-monospace, monospace; }
-.strip div { display: flex; flex-direction: column; align-items: flex-start; }
-.strip .names { color: var(--faint); padding-right: .4rem; }
-.strip span, .legend span { padding: 0 .2rem; border-radius: .2rem; }
+.strip { display: flex; flex-wrap: wrap; gap: .6rem 1.2rem; font: 13px/1.5 ui-monospace, monospace; }
+.band { display: flex; gap: .35rem; max-width: 100%; overflow-x: auto; white-space: nowrap; }
+.band div { display: flex; flex-direction: column; align-items: flex-start; }
+.band .names { color: var(--faint); background: var(--page); padding-right: .2rem; position: sticky; left: 0; }
+.band span, .legend span { padding: 0 .2rem; border-radius: .2rem; }
 .mask { background: var(--mask); }
 .sentinel { background: var(--sentinel); }
 .replaced { background: var(--replaced); }
@@ -78,12 +80,12 @@ def heading(title: str, note: str) -> str:
 
 
 def positions(strip: Strip) -> str:
-    """A column for each position; they go on in the next line where a line ends."""
+    """A column for each position, in bands of a few that have the lines' names; what is wider than a phone scrolls."""
     names = "".join(f"<span>{escape(name)}</span>" for name in strip.lines)
-    columns = (f"<div>{''.join(map(span, cells))}</div>" for cells in zip(*strip.lines.values(), strict=True))
-    return (
-        f'{heading(strip.title, strip.note)}<div class="strip"><div class="names">{names}</div>{"".join(columns)}</div>'
-    )
+    columns = [f"<div>{''.join(map(span, cells))}</div>" for cells in zip(*strip.lines.values(), strict=True)]
+    bands = ["".join(columns[start : start + BAND]) for start in range(0, len(columns), BAND)]
+    drawn = "".join(f'<div class="band"><div class="names">{names}</div>{band}</div>' for band in bands)
+    return f'{heading(strip.title, strip.note)}<div class="strip">{drawn}</div>'
 
 
 def span(cell: Cell) -> str:
