@@ -66,11 +66,11 @@ def build_table(
     currency = results[0].currency
     rows = aligned(arms)
     primaries = [Primary(row["key"], row["better"], row["cells"]) for row in rows if row["primary"]]
-    found = contrasts(primaries, [arm.name for arm in arms])
+    flags = {arm.name: warnings(arm, tuned.get(arm.name)) for arm in arms}
+    found = contrasts(primaries, {name for name, sentences in flags.items() if sentences})
     for row in rows:
         row["contrasts"] = found.get(row["key"], [])
         row["key"] = " ".join(filter(None, row["key"]))
-    flags = {arm.name: warnings(arm, tuned.get(arm.name)) for arm in arms}
     return {
         "name": name,
         "command": command,

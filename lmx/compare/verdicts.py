@@ -1,7 +1,7 @@
 """What may be concluded: contrasts of each arm with the first, corrected for their number, and sentences that claim no more."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lmx.compare.power import detectable, pairs_needed
@@ -35,11 +35,11 @@ class Contrast:
     p_holm: float | None  # over all contrasts of all primary rows
     detectable: float | None  # the smallest difference that n pairs find four times in five
     needed: int | None  # pairs that would find a difference like this one four times in five
-    verdict: str  # better, worse, inconclusive or one seed
+    verdict: str  # better, worse, inconclusive, one seed, or flagged: a gate forbids one
 
 
-def contrasts(primaries: Sequence[Primary], names: Sequence[str]) -> dict[Key, list[dict[str, Any]]]:
-    """Of each primary row, every other arm against the first that has it."""
+def contrasts(primaries: Sequence[Primary], flagged: Set[str]) -> dict[Key, list[dict[str, Any]]]:
+    """Of each primary row, every other arm against the first that has it; no verdict on arms that are `flagged`."""
     drafts = [(primary.key, *draft) for primary in primaries for draft in pairs(primary)]
     tested = [place for place, (_, _, _, differences) in enumerate(drafts) if len(differences) > 1]
     effects = {place: effect(drafts[place][3]) for place in tested}
@@ -62,6 +62,8 @@ def contrasts(primaries: Sequence[Primary], names: Sequence[str]) -> dict[Key, l
                 needed=pairs_needed(known.mean, known.sd),
                 verdict="inconclusive" if p >= ALPHA else "better" if known.mean > 0 else "worse",
             )
+        if flagged & {arm, against} and place in effects:
+            made = replace(made, verdict="flagged")
         found.setdefault(key, []).append(asdict(made))
     return found
 
@@ -97,7 +99,6 @@ def words(
     """Sentences, the cautions first."""
     said = [sentence for found in flags.values() for sentence in found]
     said += [f"{name} failed: {reason}." for name, reason in failed.items()]
-    stuck = [arm.name for arm in arms if flags.get(arm.name)]
     ranked = [row for row in rows if row["primary"]]
     made = [(row, contrast) for row in ranked for contrast in row["contrasts"]]
     if any(contrast["verdict"] == "one seed" for _, contrast in made):
@@ -114,8 +115,9 @@ def words(
         needed = [contrast["needed"] for _, contrast in open_ones if contrast["needed"]]
         more = f" Differences like these would be found with {min(needed)} to {max(needed)} seeds." if needed else ""
         said.append(f"Inconclusive: {names}.{more}")
-    if stuck and any(contrast["verdict"] in ("better", "worse") for _, contrast in made):
-        said.append(f"Nothing follows about {', '.join(stuck)} at a larger budget: see above.")
+    flagged = [arm.name for arm in arms if flags.get(arm.name)]
+    if flagged and made:
+        said.append(f"No verdict on {', '.join(flagged)}: see above.")
     said.append("What was seen holds at this size, budget and corpus; nothing here says that it holds at others.")
     return said
 
