@@ -1,4 +1,4 @@
-"""From config nodes to objects: the one place that instantiates, and only classes that lmx itself defines."""
+"""From config nodes to objects: the one place that instantiates, and only classes that lmx or a plug-in defines."""
 
 import importlib
 import inspect
@@ -9,13 +9,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lmx.errors import LmxError
-from lmx.schema import rules
+from lmx.schema import plugins, rules
 
 ALLOWED: tuple[str, ...] = ()  # classes of other packages, by exact full name
 INJECTED = frozenset(  # keyword-only parameters that the code hands over, so that no YAML has them
     {"corpus", "length", "model", "packing", "vocabulary", "vocabulary_size"}
 )
-OURS = re.compile(r"lmx(\.[a-z_][a-z0-9_]*)+\.[A-Z][A-Za-z0-9]*")
+CLASS = re.compile(r"([A-Za-z][A-Za-z0-9_]*)(\.[a-z_][a-z0-9_]*)+\.[A-Z][A-Za-z0-9]*")
 DEEPEST = 30  # nodes within each other
 
 
@@ -48,9 +48,12 @@ def vet(value: Any, depth: int) -> Iterator[str]:
 
 
 def resolve(name: Any) -> type:
-    """The class of that full name. Nothing outside of lmx is imported unless it is in ALLOWED."""
-    if not isinstance(name, str) or not (OURS.fullmatch(name) or name in ALLOWED):
-        raise LmxError(f"_target_ must be a class defined in lmx, got {name!r:.60}.")
+    """The class of that full name. Nothing is imported but modules of lmx and of the plug-ins that this invocation names, and
+    what is in ALLOWED."""
+    shape = CLASS.fullmatch(name) if isinstance(name, str) else None
+    if not (shape and shape[1] in ("lmx", *plugins.named())) and name not in ALLOWED:
+        advice = f" If you trust the package {shape[1]}, add --plugin {shape[1]}." if shape else ""
+        raise LmxError(f"_target_ must be a class defined in {plugins.homes()}, got {name!r:.60}.{advice}")
     module, _, short = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), short, None)
@@ -59,7 +62,7 @@ def resolve(name: Any) -> type:
             raise  # a dependency is not installed
         found = None
     if not isinstance(found, type) or f"{found.__module__}.{found.__qualname__}" != name:
-        raise LmxError(f"_target_ must be a class defined in lmx, got {name!r:.60}.")
+        raise LmxError(f"_target_ must be a class defined in {plugins.homes()}, got {name!r:.60}.")
     return found
 
 

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmx.errors import LmxError, nearest
 from lmx.overrides import SECRET, Setting, expand, read
-from lmx.schema import rules
-from lmx.schema.choices import CONF, choices, groups, holders
+from lmx.schema import plugins, rules
+from lmx.schema.choices import CONF, choices, files, groups, holders
 from lmx.schema.constructors import SOURCE, Constructors
 from lmx.schema.slots import ROOT, Slot, nodes, slots, target
 from lmx.schema.values import Mismatch, clean, conform, show
@@ -31,7 +31,9 @@ def load(overrides: Sequence[str] = (), *, conf: Path = CONF, source: Path = SOU
         follow(slot, config)
         slot.node[slot.key] = checked(slot, constructors)
     check_rules(config, constructors)
-    return OmegaConf.create(config | {"choices": chosen}, flags={"struct": True})
+    used = sorted({node["_target_"].partition(".")[0] for _, node in all_nodes(config)} - {"lmx"})
+    told = {"choices": chosen, "plugins": {package: plugins.fingerprint(package) for package in used}}
+    return OmegaConf.create(config | told, flags={"struct": True})
 
 
 def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -77,13 +79,22 @@ def compose_files(picks: Iterable[Setting], conf: Path) -> tuple[dict[str, Any],
     try:
         with initialize_config_dir(str(conf.resolve()), job_name="lmx", version_base="1.3"):
             typed = [f"{pick.key}={pick.value}" for pick in picks]
-            config = compose("config", overrides=typed, return_hydra_config=True)
+            config = compose("config", overrides=[*typed, *search_path()], return_hydra_config=True)
     except ConfigCompositionException as error:
         keys = " ".join(f"{pick.key}={pick.value}" for pick in picks)
         raise LmxError(f"{keys} must be choices that go together: {str(error).splitlines()[0]}.") from None
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
     chosen = plain.pop("hydra")["runtime"]["choices"]
     return plain, {group: name for group, name in chosen.items() if group in groups(conf)}
+
+
+def search_path() -> list[str]:
+    """Where else Hydra looks for choices; by file, because it would import a package. Empty without plug-ins."""
+    places = [
+        f"file://{folder}/conf".replace("\\", "\\\\").replace("'", "\\'") for folder in plugins.folders().values()
+    ]
+    quoted = ",".join(f"'{place}'" for place in places)
+    return [f"hydra.searchpath=[{quoted}]"] if places else []
 
 
 def replace_budget(config: dict[str, Any], values: Iterable[Setting]) -> None:
@@ -135,7 +146,7 @@ def with_entry(setting: Setting, group: str, conf: Path) -> Any:
         raise LmxError(
             f"{setting.key} must be one of {', '.join(known)}, got {show(setting.value)}.{nearest(setting.text.lower(), known)}"
         )
-    return OmegaConf.to_container(OmegaConf.load(conf / group / f"{setting.value}.yaml"))
+    return OmegaConf.to_container(OmegaConf.load(files(conf)[f"{group}/{setting.value}.yaml"]))
 
 
 def keys_within(value: Any) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lmx.cli.completion import complete_arms
+from lmx.cli.completion import Plugins, complete_arms
 
 
 def compare(
@@ -32,6 +32,7 @@ def compare(
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
+    plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
 ) -> None:
     """Compare objectives at one budget. Same trunk, tokenizer, data order and held-out text; seeds are paired.

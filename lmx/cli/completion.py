@@ -31,6 +31,29 @@ Overrides = Annotated[
 ]
 
 
+def name_plugins(packages: list[str] | None) -> None:
+    """Before the command runs, and before a shell is told what could follow."""
+    from lmx.schema import plugins
+
+    if packages:
+        plugins.name(packages)
+
+
+Plugins = (
+    Annotated[  # the option does all by its callback: what it names is known to this process and to those it starts
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="PKG",
+            help="A package of yours with classes and a folder conf. Also LMX_PLUGINS=PKG,PKG.",
+            callback=name_plugins,
+            is_eager=True,
+            show_default=False,
+        ),
+    ]
+)
+
+
 def typed(context: typer.Context, incomplete: str) -> tuple[list[str], str, bool]:
     """(the settings before, the word at the cursor, whether the shell takes what follows `=` as a word of its own).
 

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lmx.cli.completion import Overrides
+from lmx.cli.completion import Overrides, Plugins
 
 
 def config(
     overrides: Overrides = None,
+    plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
 ) -> None:
     """Print the complete config of a run.

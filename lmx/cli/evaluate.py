@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmx.cli.completion import complete_yardstick
+from lmx.cli.completion import Plugins, complete_yardstick
 
 
 def evaluate(
@@ -21,6 +21,7 @@ def evaluate(
         ),
     ] = None,
     runs: Annotated[str | None, typer.Option(help="The folder of the run, if not ./runs.")] = None,
+    plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a trained model with yardsticks that mean the same for every objective.

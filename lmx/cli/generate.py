@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lmx.cli.completion import Plugins
+
 SURE, UNSURE = 0.5, 0.2  # of being replaced
 
 
@@ -26,6 +28,7 @@ def generate(
         bool, typer.Option("--speculative", help="Draft several tokens, keep the right ones (mtp).")
     ] = False,
     runs: Annotated[str | None, typer.Option(help="The folder of the run, if not ./runs.")] = None,
+    plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Let a trained model write. Continue a text, fill its gaps, answer; a detector marks what does not belong.

@@ -14,6 +14,7 @@ from lmx.config import plain
 from lmx.errors import INTERRUPTED, LmxError
 from lmx.launch.local import log_tail
 from lmx.runs import Run, root
+from lmx.schema import plugins
 from lmx.track.figures import clock, short
 from lmx.track.progress import follow, summary
 
@@ -62,6 +63,7 @@ Look = Callable[[Run, Callable[[], bool], Console, Callable[[], bool]], Any]  # 
 
 def supervise(run: Run) -> int:
     """Train in other processes, show what they write, hand signals on; -> the exit code."""
+    plugins.require(run.config().get("plugins", ()))
     run.lock()
     console = Console(highlight=False)
     if run.status().get("state") == "done":

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from lmx.cli.completion import complete_group
+from lmx.cli.completion import Plugins, complete_group
 
 
 def list_choices(
     group: Annotated[str | None, typer.Argument(help="One of them.", autocompletion=complete_group)] = None,
+    plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     ledger: Annotated[
         bool, typer.Option("--ledger", help="Measure what each objective does with a text token.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmx.cli.completion import complete
+from lmx.cli.completion import Plugins, complete
 
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -39,6 +39,7 @@ def show(
         str | None, typer.Option(help="Which tokens of the text to hide, from 0: 1-3,7. Instead of random ones.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page here instead of a picture.")] = None,
+    plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a picture.")] = False,
 ) -> None:
     """Show one example, as the model sees it. What it reads, what it is asked where, and who may attend to whom.

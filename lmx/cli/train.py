@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmx.cli.completion import Overrides
+from lmx.cli.completion import Overrides, Plugins
 
 
 def train(
@@ -17,6 +17,7 @@ def train(
         str | None, typer.Option(metavar="RUN@STEP", help="Continue a copy of a run towards another budget.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One real step; what the whole run would take.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Train a model under an objective.
 

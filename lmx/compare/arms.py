@@ -67,6 +67,8 @@ def identity(config: Mapping[str, Any]) -> str:
     """12 hex digits. Who launches or watches a run, and how often it is evaluated or saved, does not matter."""
     numeric = {key: config[key] for key in NUMERIC}
     numeric["trainer"] = {key: value for key, value in config["trainer"].items() if key not in BOOKKEEPING}
+    if config.get("plugins"):  # and the code that they had
+        numeric["plugins"] = config["plugins"]
     return sha256(json.dumps([NUMERICS, numeric], sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Union
 
 import annotated_types
 
+from lmx.errors import LmxError
+from lmx.schema import plugins
 from lmx.schema.rules import evaluate
 from lmx.schema.values import Part
 
@@ -36,7 +38,7 @@ BUILTINS: dict[str, Any] = {
 
 
 class NoSuchTarget(Exception):
-    """A `_target_` that is not a class defined in lmx."""
+    """A `_target_` that is not a class defined in lmx or in a plug-in."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,19 @@ class Target:
 
 
 class Module:
-    """The names that a source file defines or imports at its top level."""
+    """The names that a source file of `package` defines or imports at its top level."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, package: str):
         self.classes: dict[str, ast.ClassDef] = {}
         self.imports: dict[str, str] = {}  # local name -> full name
         self.aliases: dict[str, ast.expr] = {}  # Share = Annotated[...]
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parsed(path).body:
             match node:
                 case ast.ClassDef():
                     self.classes[node.name] = node
-                case ast.ImportFrom(module=str(module)):
-                    self.imports |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
+                case ast.ImportFrom():
+                    home = absolute(node, package)
+                    self.imports |= {alias.asname or alias.name: f"{home}.{alias.name}" for alias in node.names}
                 case ast.Import():
                     for alias in node.names:
                         whole = alias.name if alias.asname else alias.name.partition(".")[0]
@@ -81,16 +84,37 @@ class Module:
                     self.aliases |= {ast.unparse(name): value for name, value in zip(names, values, strict=False)}
 
 
+def parsed(path: Path) -> ast.Module:
+    """Raises LmxError for what is not Python, as a plug-in may be while it is written."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise LmxError(f"{path} must be Python, got {error}.") from None
+
+
+def absolute(node: ast.ImportFrom, package: str) -> str:
+    """The module that `from ..module import x` in a module of `package` means."""
+    above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def read(path: Path, name: str) -> Module | None:
+    """The module `name`, at `path` without its suffix, or the package of that name."""
+    if path.with_suffix(".py").is_file():
+        return Module(path.with_suffix(".py"), name.rpartition(".")[0])
+    return Module(path / "__init__.py", name) if (path / "__init__.py").is_file() else None
+
+
 class Constructors:
-    """Targets by full name. `source` is the folder that holds the package lmx."""
+    """Targets by full name. `source` is the folder that holds the package lmx; beside it there are the plug-ins."""
 
     def __init__(self, source: Path = SOURCE):
-        self.source = source
+        self.homes = {"lmx": source / "lmx"} | plugins.folders()
         self.modules: dict[str, Module | None] = {}
         self.targets: dict[str, Target] = {}
 
     def target(self, name: str) -> Target:
-        """Raises NoSuchTarget unless `name` is a class defined in lmx."""
+        """Raises NoSuchTarget unless `name` is a class defined in lmx or a plug-in."""
         if name not in self.targets:
             self.targets[name] = self.describe(name)
         return self.targets[name]
@@ -107,20 +131,19 @@ class Constructors:
         return Target(knobs=knobs, rules=rules, summary=docstring.partition("\n")[0])
 
     def descends(self, name: str, ancestor: str) -> bool:
-        """Whether the class `name` is `ancestor` or derives from it, within lmx."""
+        """Whether the class `name` is `ancestor` or derives from it, within lmx and plug-ins."""
         return any(f"{module}.{node.name}" == ancestor for module, node in self.lineage(name))
 
     def module(self, name: str) -> Module | None:
-        """None for what is not a module of lmx."""
+        """None for what is not a module of lmx or a plug-in."""
         if name not in self.modules:
-            parts = name.split(".")
-            plain = parts[0] == "lmx" and all(part.isidentifier() for part in parts)
-            path = self.source.joinpath(*parts).with_suffix(".py")
-            self.modules[name] = Module(path) if plain and path.is_file() else None
+            first, *rest = name.split(".")
+            known = first in self.homes and all(part.isidentifier() for part in rest)
+            self.modules[name] = read(self.homes[first].joinpath(*rest), name) if known else None
         return self.modules[name]
 
     def lineage(self, name: str) -> Iterator[tuple[str, ast.ClassDef]]:
-        """(module, class) of a class and its ancestors within lmx, nearest first."""
+        """(module, class) of a class and its ancestors within lmx and plug-ins, nearest first."""
         module, _, short = self.origin(name).rpartition(".")
         found = self.module(module)
         if found is None or short not in found.classes:
@@ -136,7 +159,7 @@ class Constructors:
         return (found.imports.get(first, f"{module}.{first}") if found else first) + dot + rest
 
     def origin(self, name: str) -> str:
-        """Where a name of lmx is defined: follows `from ... import`."""
+        """Where a name is defined: follows `from ... import`."""
         module, _, short = name.rpartition(".")
         found = self.module(module)
         return self.origin(found.imports[short]) if found and short in found.imports else name
@@ -206,7 +229,7 @@ class Constructors:
         return evaluate(node, {name: self.constant(*alias) for name, alias in found.items() if alias})
 
     def alias(self, full: str) -> tuple[str, ast.expr] | None:
-        """(module, expression) of a name that is assigned at the top level of a module of lmx."""
+        """(module, expression) of a name that is assigned at the top level of a module."""
         home, _, short = full.rpartition(".")
         found = self.module(home)
         return (home, found.aliases[short]) if found and short in found.aliases else None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Interval
 
 from lmx.errors import LmxError
+from lmx.schema import plugins
 from lmx.schema.constructors import Constructors, NoSuchTarget, Target
 from lmx.schema.values import Matches, Part
 
@@ -96,4 +97,6 @@ def target(name: str, node: Mapping[str, Any], constructors: Constructors) -> Ta
     try:
         return constructors.target(str(node["_target_"]))
     except NoSuchTarget:
-        raise LmxError(f"{name}._target_ must be a class defined in lmx, got '{node['_target_']}'.") from None
+        raise LmxError(
+            f"{name}._target_ must be a class defined in {plugins.homes()}, got '{node['_target_']}'."
+        ) from None
