@@ -87,7 +87,7 @@ def picture(answers: Sequence[dict[str, Any]]) -> None:
             told = ", ".join(f"{word} {share:.0%}" for share, word in sorted(marked, reverse=True)) or "nothing"
             console.print(Text(f"  perhaps replaced: {told}", "dim"))
         if answer["tokens"] and console.is_terminal:
-            speed = f"{answer['tokens']} tokens, {answer['forwards']} forward passes, {answer['seconds']:.2f} s"
+            speed = f"tokens {answer['tokens']}, forward passes {answer['forwards']}, {answer['seconds']:.2f} s"
             console.print(Text(f"  {speed}", "dim"))
 
 
