@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -14,6 +15,8 @@ from lmx.schema.constructors import Constructors
 from lmx.schema.slots import ROOT
 
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
+CHOSEN = ("packing",)  # keys of the run itself that are chosen as a group, so that an objective may choose them, too
+PARTS = [path for path in FILES if path.partition("/")[0] not in (*CHOSEN, "config.yaml")]
 
 
 def chain(path: str) -> dict:
@@ -29,7 +32,7 @@ def chain(path: str) -> dict:
     return merged | content
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path != "config.yaml"])
+@pytest.mark.parametrize("path", PARTS)
 def test_keys_equal_the_constructor(path):
     content = chain(path)
     knobs = Constructors().target(content.pop("_target_")).knobs
@@ -49,12 +52,22 @@ def test_budget_keys_equal_the_constructor():
 
 def test_run_keys_have_types():
     config = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
-    assert set(config) - {"defaults", "budget"} == set(ROOT)
+    assert {*config, *CHOSEN} - {"defaults", "budget"} == set(ROOT)
     assert list(defaults())[-1] == "objective", "so that an objective may choose its data"
 
 
+@pytest.mark.parametrize("key", CHOSEN)
+def test_a_choice_sets_its_key(key):
+    """packing=bestfit is typed as any key; what can be typed is what the key accepts."""
+    assert set(choices(key)) == set(get_args(ROOT[key]))
+    for name in choices(key):
+        text = (CONF / key / f"{name}.yaml").read_text(encoding="utf-8")
+        assert text.startswith("# @package _global_\n")
+        assert yaml.safe_load(text) == {key: name}
+
+
 def targets() -> list[str]:
-    return sorted({chain(path)["_target_"] for path in FILES if path != "config.yaml"})
+    return sorted({chain(path)["_target_"] for path in PARTS})
 
 
 @pytest.mark.parametrize("name", targets())

@@ -78,7 +78,8 @@ def keys(word: str, before: list[str]) -> Items:
     from lmx.schema.choices import groups
 
     found = [(f"{group}=", "group") for group in groups()]
-    found += [(f"{slot.name}=", about(slot)) for slot in compose(before) if not slot.part]
+    slots = [slot for slot in compose(before) if not slot.part and slot.name not in groups()]
+    found += [(f"{slot.name}=", about(slot)) for slot in slots]
     found = [item for item in found if item[0].startswith(word)]
     return (values(found[0][0][:-1], "", before) or found) if len(found) == 1 else found
 

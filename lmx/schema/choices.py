@@ -38,7 +38,8 @@ def choices(group: str, conf: Path = CONF) -> dict[str, str]:
 
 
 def summary(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = next((line for line in lines if not line.startswith("# @")), "")  # `# @package` is for Hydra
     if first.startswith("#"):
         return first.lstrip("# ")
     try:

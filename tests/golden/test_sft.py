@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lmx import config
 from lmx.batch import IGNORE, PADDING, fill
 from lmx.data.conversations import write
 from lmx.data.noise import Keys
@@ -160,3 +161,11 @@ def test_weighed_prompts_are_a_term_of_their_own(vocabulary, make_model):
     assert weighed(model, filled)["prompt"].item() == pytest.approx(both["prompt"].item(), rel=1e-5)
     (both["prompt"] + both["loss"]).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_conversations_are_packed_whole_unless_one_says_otherwise():
+    packings = {
+        words: config.plain(words.split())["packing"]
+        for words in ("", "objective=sft", "objective=sft packing=docmask")
+    }
+    assert packings == {"": "concat", "objective=sft": "bestfit", "objective=sft packing=docmask": "docmask"}
