@@ -264,7 +264,8 @@ def show(table: dict[str, Any]) -> None:
     print()
     columns(["spent", "", *names], ledger_rows(table))
     print()
-    wholes = [row for row in table["rows"] if not row["task"]]
+    having = {row["yardstick"] for row in table["rows"] if not row["task"]}
+    wholes = [row for row in table["rows"] if not row["task"] or (row["yardstick"] not in having and row["ranked"])]
     columns(
         ["yardstick", "unit", *names, "floor"], ([*head(row), *map(value, row["cells"]), floor(row)] for row in wholes)
     )
@@ -295,7 +296,8 @@ def ledger_rows(table: dict[str, Any]) -> list[list[str]]:
 
 def head(row: dict[str, Any]) -> list[str]:
     mark = "" if row["ranked"] else " (not ranked)"
-    return [f"{row['yardstick']} {row['metric']}{mark}", row["unit"]]
+    name = " ".join(filter(None, [row["yardstick"], row["task"], row["metric"]]))
+    return [f"{name}{mark}", row["unit"]]
 
 
 def value(cell: dict[str, Any] | None) -> str:
