@@ -19,6 +19,7 @@ from lmx.schema import plugins
 from lmx.schema.constructors import Constructors
 
 GUIDE = Path(__file__).parents[1] / "CONTRIBUTING.md"
+COMMAND = "import sys; sys.argv[0] = 'lmx'; from lmx.cli import main; main()"
 TINY = [
     "model=nano",
     "tokenizer=bytes",
@@ -42,11 +43,11 @@ def package(folder: Path, name: str, code: str | None = None) -> Path:
     return folder / name
 
 
-def lmx(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def lmx(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != plugins.VARIABLE}
-    environment |= {"PYTHONPATH": f"{folder}:{GUIDE.parent}", "LMX_RUNS": str(folder / "runs")}
+    environment |= {"PYTHONPATH": f"{folder}:{GUIDE.parent}", "LMX_RUNS": str(folder / "runs"), **more}
     return subprocess.run(
-        [sys.executable, "-P", "-m", "lmx", *arguments], env=environment, cwd=folder, stdin=subprocess.DEVNULL,
+        [sys.executable, "-P", "-c", COMMAND, *arguments], env=environment, cwd=folder, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
 
@@ -71,6 +72,23 @@ def test_listed_checked_and_shown(tmp_path):
     (row,) = shown["rows"]
     asked = [token["asked"] for token in row["tokens"]]
     assert (shown["class"], asked) == ("Skip", [True] * 5 + [False] * 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("lmx config --plugin mine objective=sk", {"objective=skip"}),
+        ("lmx config --plugin mine objective=skip objective.ah", {"objective.ahead="}),
+        ("lmx config objective=sk", set()),
+        ("lmx config --plugin nothing objective=sk", set()),
+    ],
+)
+def test_completed(tmp_path, line, some):
+    mine = package(tmp_path, "mine")
+    asking = {"_LMX_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_ARGS": line}
+    told = lmx(tmp_path, **asking)
+    assert {row.partition("\t")[0] for row in told.stdout.splitlines() if row} == some
+    assert not (mine / "imported").exists()
 
 
 def test_trained_resumed_and_evaluated(tmp_path):
