@@ -27,7 +27,7 @@ def train(choice: str, steps: int, more: list[str]) -> dict:
         last = json.loads((run / "evals/validation.jsonl").read_text().splitlines()[-1])
     terms = {key.removeprefix("loss/"): value for key, value in last.items() if key.startswith("loss/")}
     constants = {key.removeprefix("constant/"): value for key, value in last.items() if key.startswith("constant/")}
-    constants["loss"] = last["unigram_nats"]
+    constants.setdefault("loss", last["unigram_nats"])
     beaten = {term: terms[term] < constant for term, constant in constants.items() if terms.get(term) is not None}
     return {"objective": choice, "tokens": last["tokens"], "terms": terms, "constants": constants, "beaten": beaten}
 
