@@ -23,6 +23,7 @@ from lmx.compare.results import Result, Results
 from lmx.compare.tuning import Choice, grid, trials
 from lmx.compare.tuning import chosen as chosen_value
 from lmx.errors import FAILED_ARM, INTERRUPTED, LmxError
+from lmx.report.tables import as_csv, as_latex, as_markdown
 from lmx.runs import NAME, STYLES, Run, root
 from lmx.track.figures import clock, number, own, quality, short, speed
 from lmx.track.progress import EVERY, Progress
@@ -250,7 +251,15 @@ def finished(groups: dict[str, list[Run]], folder: Path, nodes: Any, choices: di
     command = " ".join(map(shlex.quote, ["lmx", *sys.argv[1:]]))
     table = build_table(folder.name, [one for one in results if one.runs], failed, command, choices)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.json").write_text(json.dumps(table, indent=1) + "\n")
+    written = {
+        "json": json.dumps(table, indent=1) + "\n",
+        "csv": as_csv(table),
+        "md": as_markdown(table),
+        "tex": as_latex(table),
+    }
+    for ending, text in written.items():
+        (folder / f"table.{ending}").write_text(text, encoding="utf-8")
+    print(f"{folder}: table.json, .csv, .md and .tex", file=sys.stderr)
     return table
 
 
@@ -275,7 +284,7 @@ def show(table: dict[str, Any]) -> None:
     for reason in filter(None, reasons):
         print(f"not ranked: {', '.join(reasons[reason])}: {reason}")
     parts = len(table["rows"]) - len(wholes)
-    print(f"{parts} rows of single tasks: table.json\n" if parts else "")
+    print(f"{parts} rows of single tasks: table.csv\n" if parts else "")
     columns(["own loss, never ranked", "", *names], native_rows(table))
     print()
     console = Console(highlight=False)
