@@ -27,7 +27,7 @@ PAPER = {
     "runs": ["config", "errors"],
     "launch": ["runs", "config", "errors"],
     "track": ["runs", "config", "errors"],
-    "report": ["errors"],
+    "report": ["compare", "track", "runs", "errors"],
     "cli": ["compare", "launch", "track", "report", "runs", "config", "build", "schema", "errors"],
 }
 TENSOR = {

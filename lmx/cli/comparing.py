@@ -1,6 +1,5 @@
 """What `lmx compare` does: plan the runs of all arms, make those that are missing, measure each, and put the result together."""
 
-import json
 import shlex
 import sys
 import time
@@ -23,7 +22,6 @@ from lmx.compare.results import Result, Results
 from lmx.compare.tuning import Choice, grid, trials
 from lmx.compare.tuning import chosen as chosen_value
 from lmx.errors import FAILED_ARM, INTERRUPTED, LmxError
-from lmx.report.tables import as_csv, as_latex, as_markdown
 from lmx.runs import NAME, STYLES, Run, root
 from lmx.track.figures import clock, number, own, quality, short, speed
 from lmx.track.progress import EVERY, Progress
@@ -233,7 +231,9 @@ def loss(progress: Progress) -> str:
 
 
 def finished(groups: dict[str, list[Run]], folder: Path, nodes: Any, choices: dict[str, Choice]) -> dict[str, Any]:
-    """The table, written into the comparison's folder."""
+    """The table, written into the comparison's folder with all that shows it."""
+    from lmx.cli.reporting import write  # draws, which a plan need not wait for
+
     for runs in groups.values():
         for run in runs:
             if done(run):
@@ -249,17 +249,11 @@ def finished(groups: dict[str, list[Run]], folder: Path, nodes: Any, choices: di
         if not done(run)
     }
     command = " ".join(map(shlex.quote, ["lmx", *sys.argv[1:]]))
-    table = build_table(folder.name, [one for one in results if one.runs], failed, command, choices)
+    there = [one for one in results if one.runs]
+    table = build_table(folder.name, there, failed, command, choices)
     folder.mkdir(parents=True, exist_ok=True)
-    written = {
-        "json": json.dumps(table, indent=1) + "\n",
-        "csv": as_csv(table),
-        "md": as_markdown(table),
-        "tex": as_latex(table),
-    }
-    for ending, text in written.items():
-        (folder / f"table.{ending}").write_text(text, encoding="utf-8")
-    print(f"{folder}: table.json, .csv, .md and .tex", file=sys.stderr)
+    write(folder, table, there)
+    print(f"{folder}: report.html, figures, and table.json, .csv, .md and .tex", file=sys.stderr)
     return table
 
 

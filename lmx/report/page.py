@@ -52,15 +52,20 @@ ul { margin: .75rem 0 0; padding-left: 1.1rem; color: var(--faint); }
 def document(examples: Sequence[dict[str, Any]]) -> str:
     sheets = [sheet(example) for example in examples]
     names = ", ".join(one.name for one in sheets)
-    legend = "".join(f'<span class="{name}">{escape(words)}</span>' for name, words in LEGEND.items())
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(names)}: as the model sees it</title><style>{CSS}</style></head><body>\n"
-        f'<h1>As the model sees it</h1><div class="legend">{legend}<span class="faint">grid: row looks at column; lines '
-        "part documents</span></div>\n"
+        f"<h1>As the model sees it</h1>{legend()}\n"
         f"<main>{''.join(map(article, sheets))}</main></body></html>\n"
+    )
+
+
+def legend() -> str:
+    words = "".join(f'<span class="{name}">{escape(words)}</span>' for name, words in LEGEND.items())
+    return (
+        f'<div class="legend">{words}<span class="faint">grid: row looks at column; lines part documents</span></div>'
     )
 
 

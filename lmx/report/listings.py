@@ -1,0 +1,152 @@
+"""All of a comparison that is text in rows and columns, for its page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmx.track.figures import clock, short
+
+SHARED = {"flops": "FLOPs"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Text in rows and columns; columns from `arms` on are one an arm, as many as there are arms."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    arms: int | None  # the first of their columns
+
+
+def ledger(table: Mapping[str, Any]) -> Listing:
+    """What each arm spent, mean over seeds, and what of it was matched."""
+    matched = table["matched"]["by"]
+    rows = []
+    for key in ("flops", "tokens", "positions", "targets", "steps", "epochs", "seconds"):
+        told = f"matched to {table['matched']['mismatch']:.1%}" if key == matched else "not matched"
+        shown = clock if key == "seconds" else short
+        rows.append([SHARED.get(key, key), told, *(shown(arm["ledger"][key]) for arm in table["arms"])])
+    return Listing(title="Spent", head=["", "", *names(table)], rows=rows, arms=2)
+
+
+def yardsticks(table: Mapping[str, Any]) -> Listing:
+    """Whole yardsticks, and the ranked tasks of those that have no whole."""
+    having = {row["yardstick"] for row in table["rows"] if not row["task"]}
+    return rows_of(
+        "Yardsticks",
+        [row for row in table["rows"] if not row["task"] or (row["yardstick"] not in having and row["ranked"])],
+        table,
+    )
+
+
+def tasks(table: Mapping[str, Any]) -> list[Listing]:
+    """A listing for each yardstick that has tasks."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in table["rows"]:
+        if row["task"]:
+            found.setdefault(row["yardstick"], []).append(row)
+    return [rows_of(name, rows, table) for name, rows in found.items()]
+
+
+def rows_of(title: str, rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> Listing:
+    head = [title.lower(), "unit", *names(table), "floor", "ranked"]
+    return Listing(title=title, head=head, rows=[told(row) for row in rows], arms=2)
+
+
+def told(row: Mapping[str, Any]) -> list[str]:
+    ranked = f"yes, {row['better']} is better" if row["ranked"] else f"no: {row['reason']}"
+    return [label(row), row["unit"], *map(value, row["cells"]), floor(row), ranked]
+
+
+def label(row: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, [row["yardstick"], row["task"], row["metric"]]))
+
+
+def value(cell: Mapping[str, Any] | None) -> str:
+    """Mean over seeds with the lowest and the highest, or with the standard error over items of one seed; the scorer."""
+    if cell is None:
+        return "–"
+    return " ".join(filter(None, [f"{cell['mean']:.3f}", spread(cell), cell["scorer"]]))
+
+
+def spread(cell: Mapping[str, Any]) -> str:
+    if len(cell["values"]) > 1:
+        return f"[{min(cell['values']):.3f}, {max(cell['values']):.3f}]"
+    return "" if cell["error"] is None else f"±{cell['error']:.3f}"
+
+
+def floor(row: Mapping[str, Any]) -> str:
+    floors = {(cell["floor"], cell["floor_name"]) for cell in row["cells"] if cell and cell["floor"] is not None}
+    return ", ".join(f"{number:.3f} {name}" for number, name in sorted(floors))
+
+
+def native(table: Mapping[str, Any]) -> Listing:
+    """Own losses at the end, each with its best constant; nothing here may be ranked."""
+    terms = dict.fromkeys(term for one in table["native"] for term in one["terms"])
+    rows = [[term, "nats", *(loss(one["terms"].get(term)) for one in table["native"])] for term in terms]
+    return Listing(title="Own loss", head=["own loss", "unit", *names(table)], rows=rows, arms=2)
+
+
+def loss(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["nats"] is None:
+        return "–"
+    beside = "" if found["constant"] is None else f" (constant {found['constant']:.3f})"
+    return f"{found['nats']:.3f}{beside}"
+
+
+def contrasts(table: Mapping[str, Any]) -> Listing:
+    """Of each primary row, every arm against the first, positive where it is better."""
+    rows = []
+    for row in table["rows"]:
+        for one in row["contrasts"]:
+            interval = "–" if one["low"] is None else f"[{one['low']:+.3f}, {one['high']:+.3f}]"
+            rows.append([
+                label(row), f"{one['arm']} against {one['against']}", f"{one['n']}", f"{one['mean']:+.3f} {row['unit']}",
+                interval, probability(one["p"]), probability(one["p_holm"]),
+                "–" if one["detectable"] is None else f"{one['detectable']:.3f}",
+                "–" if one["needed"] is None else f"{one['needed']}", one["verdict"],
+            ])  # fmt: skip
+    head = ["row", "arms", "pairs", "difference", "95 % interval", "p", "p (Holm)", "detectable", "seeds needed"]
+    return Listing(title="Contrasts", head=[*head, "verdict"], rows=rows, arms=None)
+
+
+def probability(p: float | None) -> str:
+    return "–" if p is None else f"{p:.2g}"
+
+
+def differences(table: Mapping[str, Any]) -> Listing:
+    rows = [
+        [key, *("–" if value is None else value if isinstance(value, str) else json.dumps(value) for value in values)]
+        for key, values in table["differences"].items()
+    ]
+    return Listing(title="Config differences", head=["key", *names(table)], rows=rows, arms=1)
+
+
+def tuned(table: Mapping[str, Any]) -> Listing:
+    """What a grid chose for each arm, and what it chose from."""
+    rows = []
+    for name, choice in table.get("tuned", {}).items():
+        losses = ", ".join(f"{key}: {loss:.3f}" for key, loss in choice["losses"].items() if loss is not None)
+        rows.append([name, choice["key"], f"{choice['value']:g}", losses])
+    return Listing(title="Tuned", head=["arm", "key", "chosen", "validation loss by value"], rows=rows, arms=None)
+
+
+def environment(runs: Sequence[Mapping[str, Any]]) -> Listing:
+    """Each fact once, or every value that it has over the runs."""
+    facts: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for key, value in run.items():
+            facts.setdefault(key, {})[short(value) if isinstance(value, float) else f"{value}"] = None
+    rows = [[key, ", ".join(values)] for key, values in facts.items()]
+    return Listing(title="Environment", head=["what", "value"], rows=rows, arms=None)
+
+
+def runs(table: Mapping[str, Any]) -> Listing:
+    rows = [[arm["name"], ", ".join(arm["runs"])] for arm in table["arms"]]
+    return Listing(title="Runs", head=["arm", "runs"], rows=rows, arms=None)
+
+
+def names(table: Mapping[str, Any]) -> list[str]:
+    return [arm["name"] for arm in table["arms"]]
