@@ -98,7 +98,7 @@ def scores(rows: Sequence[Mapping[str, Any]], unit: str, look: Look) -> Drawing:
         if cell["floor"] is not None
     ]
     only = "indexof(shown, datum.arm) >= 0"
-    narrow = alt.Axis(title=None, labelLimit=260 if look.static else 150, grid=True)
+    narrow = alt.Axis(title=None, labelLimit=260 if look.static else 170, grid=True)
     band = alt.Scale(type="band", paddingInner=0.2)
     y = alt.Y("row:N", sort=[label(row) for row in rows], axis=narrow, scale=band)
     offset = alt.YOffset("arm:N", sort=look.names)
@@ -170,4 +170,5 @@ def save(chart: alt.TopLevelMixin, path: Path) -> None:
 
 def script() -> str:
     """Vega, Vega-Lite and their embedding as one script that fetches nothing."""
-    return vl_convert.javascript_bundle(None, vl_version=VERSION).replace("</script", "<\\/script")
+    library = vl_convert.javascript_bundle(vl_version=VERSION)  # pyright: ignore[reportCallIssue]: its stub has no default
+    return library.replace("</script", "<\\/script")

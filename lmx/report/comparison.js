@@ -19,6 +19,10 @@ function apply() {
     signal(view, "shown", shown.map((box) => box.value));
     view.resize().runAsync();
   }
+  resized();
+}
+
+function resized() {
   window.dispatchEvent(new Event("resize")); // charts that were hidden have no width yet
 }
 
@@ -35,6 +39,7 @@ Promise.all(
   document.documentElement.dataset.drawn = String(views.length);
 });
 document.addEventListener("change", apply);
+document.addEventListener("toggle", resized, true);
 window.addEventListener("beforeprint", () => {
   for (const element of document.querySelectorAll("details")) element.open = true;
 });

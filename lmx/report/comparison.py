@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lmx.report.page import CSS, article, legend
 from lmx.report.sheet import sheet
 
 HERE = Path(__file__).parent
+LOOKS = {"font": "system-ui, sans-serif", "view": {"stroke": None}}  # colours of text and axes are the style sheet's
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 CAUTIONS = ("One seed", "Inconclusive", "No verdict")  # what sentences begin with that take something back
 SPREAD = "Mean over seeds [lowest, highest], or one seed ± the standard error over items; then how the model was asked."
@@ -50,7 +52,16 @@ def document(
 
 def embedded(value: Any) -> str:
     """JSON that cannot end the element it stands in."""
-    return json.dumps(value).replace("<", "\\u003c")
+    return json.dumps(finite(value), allow_nan=False).replace("<", "\\u003c")
+
+
+def finite(value: Any) -> Any:
+    """Without what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 class Page:
@@ -75,7 +86,7 @@ class Page:
 
     def controls(self) -> str:
         arms = "".join(
-            f'<label class=arm data-swatch><input type=checkbox name=arm value="{escape(name)}" data-place="{place}" checked> '
+            f'<label class=arm><input type=checkbox name=arm value="{escape(name)}" data-place="{place}" checked> '
             f'<span class=swatch style="color:{COLORS[place % len(COLORS)]}">{SIGNS[place % len(SIGNS)]}</span> '
             f"{escape(name)}</label>"
             for place, name in enumerate(self.names)
@@ -92,7 +103,9 @@ class Page:
     def parts(self, examples: Mapping[str, dict[str, Any] | str]) -> list[str]:
         """Sections in their order; those that have nothing are left out."""
         contrasts = listings.contrasts(self.table)
-        ranked = "Positive where the first arm is better; p after Holm's correction over all of them decides."
+        ranked = (
+            "Positive where the arm that is named first is better; p after Holm's correction over all of them decides."
+        )
         return [
             section("Spent", "Means over seeds.", self.listing(listings.ledger(self.table))),
             section("Yardsticks", SPREAD, self.listing(listings.yardsticks(self.table)), *self.part("scores")),
@@ -127,7 +140,7 @@ class Page:
         charts = []
         for title, arm, chart in one.panels:
             place = len(self.specs)
-            self.specs.append(chart.to_dict() | {"background": None})
+            self.specs.append(chart.to_dict() | {"background": None, "config": LOOKS})
             owner = f' data-arm="{self.names.index(arm)}"' if arm else ""
             fixed = " data-fixed=axis" if one.part == "frontier" else ""
             above = f"<h3>{escape(title)}</h3>" if title else ""
@@ -197,8 +210,11 @@ class Page:
         drawn = []
         for name, one in examples.items():
             owner = self.owner(self.names.index(name))
-            why = f"<article><h2>{escape(name)}</h2><p>{escape(one)}</p></article>" if isinstance(one, str) else ""
-            drawn.append(f"<div{owner}>{why or article(sheet(dict(one) | {'objective': name}))}</div>")
+            if isinstance(one, str):
+                inner = f"<article><h2>{escape(name)}</h2><p>{escape(one)}</p></article>"
+            else:
+                inner = article(sheet({**one, "objective": name}))
+            drawn.append(f"<div{owner}>{inner}</div>")
         about = (
             "One text, as each model reads it, is asked, and may attend to. Row looks at column; lines part documents."
         )

@@ -6,7 +6,6 @@ in log FLOPs. Arms that are flagged, a single seed, and a seed that is there at 
 
 import math
 from collections.abc import Set
-from itertools import combinations
 
 import numpy as np
 
@@ -17,11 +16,11 @@ FEWEST = 3  # evaluations of a curve
 
 
 def sentences(panel: Panel, flagged: Set[str]) -> list[str]:
-    """One for each pair of arms whose ratio is known."""
+    """One for each arm whose ratio to the first is known."""
     if panel.reason is not None or panel.better == "neither":
         return []
-    pairs = combinations([one for one in panel.curves if one.arm not in flagged], 2)
-    return [told for one, other in pairs if (told := sentence(panel, one, other))]
+    fit = [one for one in panel.curves if one.arm not in flagged]
+    return [told for other in fit[1:] if (told := sentence(panel, fit[0], other))]
 
 
 def sentence(panel: Panel, one: Curve, other: Curve) -> str | None:
