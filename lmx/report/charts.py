@@ -1,6 +1,7 @@
 """Charts of a comparison in Vega-Lite: the same for the page, which redraws them, and for files for papers."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def lines(heights: Mapping[str, float]) -> list[alt.Chart]:
     y = alt.Y("y:Q").scale(zero=False)
     return [
         data.mark_rule(strokeDash=[5, 4], color=GRAY).encode(y=y),
-        data.mark_text(align="right", baseline="bottom", dy=-2, color=GRAY, fontSize=10).encode(
+        data.mark_text(align="right", baseline="bottom", dy=-2, color=GRAY, fontSize=11).encode(
             y=y, x=alt.value("width"), text="name:N"
         ),
     ]
@@ -144,12 +145,16 @@ def heat(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Drawing:
     tasks = [row["task"] for row in rows]
     x = alt.X("task:N", sort=tasks).axis(title="asked", orient="top", labelAngle=0)
     data = alt.Chart(alt.Data(values=cells)).encode(x=x, y=alt.Y("arm:N", sort=list(names)).axis(title="trained"))
-    colored = alt.Color("share:Q").scale(scheme="blues", reverse=True).legend(title="share of unigram", format=".0%")
+    colored = (
+        alt.Color("share:Q")
+        .scale(scheme="blues", reverse=True, domain=[0.4, 1], clamp=True)
+        .legend(title="share of unigram", format=".0%")
+    )
     return alt.layer(
         data.mark_rect().encode(color=colored),
         data.mark_text(fontSize=11).encode(
             text=alt.Text("nats:Q", format=".3f"),
-            color=alt.condition("datum.share < 0.75", alt.value("white"), alt.value("black")),
+            color=alt.condition("datum.share < 0.7", alt.value("white"), alt.value("black")),
         ),
     ).properties(width=alt.Step(84), height=alt.Step(30))
 
@@ -168,6 +173,7 @@ def save(chart: alt.TopLevelMixin, path: Path) -> None:
     path.with_name(f"{path.name}.png").write_bytes(vl_convert.vegalite_to_png(spec, vl_version=VERSION, scale=SCALE))
 
 
+@cache
 def script() -> str:
     """Vega, Vega-Lite and their embedding as one script that fetches nothing."""
     library = vl_convert.javascript_bundle(vl_version=VERSION)  # pyright: ignore[reportCallIssue]: its stub has no default

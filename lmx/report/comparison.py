@@ -17,7 +17,11 @@ from lmx.report.page import CSS, article, legend
 from lmx.report.sheet import sheet
 
 HERE = Path(__file__).parent
-LOOKS = {"font": "system-ui, sans-serif", "view": {"stroke": None}}  # colours of text and axes are the style sheet's
+LOOKS = {  # colours of text and axes are the style sheet's; what it says of fonts is what widths are measured with
+    "font": "system-ui, sans-serif",
+    "axis": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"},
+    "view": {"stroke": None},
+}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 CAUTIONS = ("One seed", "Inconclusive", "No verdict")  # what sentences begin with that take something back
 SPREAD = "Mean over seeds [lowest, highest], or one seed ± the standard error over items; then how the model was asked."
