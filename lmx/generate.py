@@ -58,31 +58,29 @@ class Author:
         objective = self.objective
         if objective.detects:
             return self.suspicious(parts)
-        if not isinstance(objective, Prediction):
-            raise LmxError(f"RUN must be of an objective that predicts tokens, got {type(objective).__name__}.")
         if self.how["speculative"]:
             return self.speculated(objective, parts, sampler)
-        try:
-            opening = objective.opening(parts)
-        except LmxError:
-            if not objective.hides or len(parts) == 1:
-                raise
+        if isinstance(objective, Prediction) and objective.fills and len(parts) > 1:
             return self.filled(objective, parts, sampler)
+        opening = objective.opening(parts)
+        assert isinstance(objective, Prediction)
         done = write(objective, self.model, opening, sampler, self.how["tokens"], self.subject.length)
         texts = [self.vocabulary.decode(gap) for gap in done.gaps]
         found = [piece(texts[0], "written")] if opening.whole else interleaved(self.texts(parts), texts)
         return {"kind": "text", "pieces": found, "tokens": sum(map(len, done.gaps)), "forwards": done.forwards}
 
     def speculated(self, objective: Any, parts: Sequence[np.ndarray], sampler: Sampler) -> dict[str, Any]:
-        if not hasattr(objective, "draft"):
+        if not hasattr(objective, "drafts"):
             raise LmxError(
                 f"--speculative must go with an objective that drafts, such as mtp, got {type(objective).__name__}."
             )
         if self.how["temperature"]:
             raise LmxError(f"--speculative must go with --temperature 0, got {self.how['temperature']:g}.")
+        objective.opening(parts)  # refuses gaps
         (text,) = parts
         read = np.append(self.vocabulary.eos, text)
-        written, forwards = speculate(objective, self.model, read, [self.vocabulary.eos], sampler, self.how["tokens"])
+        stops, most, length = [self.vocabulary.eos], self.how["tokens"], self.subject.length
+        written, forwards = speculate(objective, self.model, read, stops, sampler, most, length)
         found = interleaved(self.texts(parts), [self.vocabulary.decode(written)])
         return {"kind": "text", "pieces": found, "tokens": len(written), "forwards": forwards}
 

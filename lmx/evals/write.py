@@ -11,7 +11,6 @@ from torch import Tensor
 from lmx.batch import Batch
 from lmx.nn.cache import Cache
 from lmx.nn.transformer import Transformer
-from lmx.objectives.asking import left_to_right
 from lmx.objectives.objective import Prediction
 from lmx.objectives.writing import Gap, Opening
 
@@ -157,30 +156,34 @@ def fill(
 
 @torch.no_grad()
 def speculate(
-    objective: Any, model: Transformer, text: np.ndarray, stops: Collection[int], sampler: Sampler, most: int
+    objective: Any,
+    model: Transformer,
+    text: np.ndarray,
+    stops: Collection[int],
+    sampler: Sampler,
+    most: int,
+    length: int,
 ) -> tuple[list[int], int]:
     """Greedy continuation by drafts that the model itself checks (Stern et al. 2018, arXiv:1811.03115), token for token what it
-    would have written without; and how often the trunk ran. For objectives that `draft`.
+    would have written without, and as far; and how often the trunk ran. For objectives that have `drafts`.
     """
-    device = model.embedding.weight.device
-    tokens, pending, forwards = text.tolist(), [], 0
-    begun = len(tokens)
+    tokens, pending, read, forwards = text.tolist(), [], 0, 0
+    begun, end = len(tokens), len(tokens) + max(1, min(most, length - len(tokens)))
+    drafts = objective.drafts(model)
 
     def choose(logits: Tensor) -> list[int]:
         return sampler.allowed(logits, stops).argmax(-1).tolist()
 
-    while len(tokens) - begun < most:
-        row = np.array(tokens + pending)
-        batch = left_to_right([np.append(row[1:], 0)], [len(row)], int(row[0])).to(device)
-        below, state = objective.trunk(model, batch)
+    while len(tokens) < end:
+        hidden = drafts.read([*tokens[read:], *pending])[-1 - len(pending) :]
         forwards += 1
-        told = choose(objective.logits(model, model.norm(state)[0, len(tokens) - 1 :]))
-        for right, drafted in zip(told, [*pending, None], strict=True):
+        for right, drafted in zip(choose(objective.logits(model, hidden)), [*pending, None], strict=True):
             tokens.append(right)
-            if right in stops or right != drafted or len(tokens) - begun >= most:
+            if right in stops or right != drafted or len(tokens) == end:
                 break
         if tokens[-1] in stops:
             return tokens[begun:-1], forwards
         read = len(tokens) - 1
-        pending = objective.draft(model, below[:, :read], state[:, :read], torch.tensor(tokens, device=device), choose)
+        drafts.keep(read)
+        pending = drafts.draft(tokens, choose)
     return tokens[begun:], forwards

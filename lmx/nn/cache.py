@@ -40,3 +40,8 @@ class Cache:
             x = block.think(x)
         self.kept = kept
         return self.norm(x)
+
+    def cut(self, size: int) -> None:
+        """Forget what was read after the first `size` positions."""
+        self.kept = [(k[:, :, :size], v[:, :, :size]) for k, v in self.kept]
+        self.order = None if self.order is None else self.order[:, :size]

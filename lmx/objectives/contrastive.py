@@ -29,10 +29,12 @@ from lmx.batch import IGNORE, PADDING, Batch, Details
 from lmx.data.noise import Keys
 from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
+from lmx.errors import LmxError
 from lmx.nn.block import Block
 from lmx.nn.transformer import Transformer
 from lmx.objectives.objective import Objective, Summary, plain, stack
 from lmx.objectives.segment_pair import longest
+from lmx.objectives.writing import Opening
 
 Pooling = Literal["cls", "mean", "last"]
 SUMMARY: dict[Pooling, Summary] = {"cls": "first", "mean": "mean", "last": "last"}
@@ -83,6 +85,12 @@ class Contrastive(Objective):
         self.summary = SUMMARY[pooling]
         self.mlp = nn.Sequential(nn.Linear(model.width, model.width), nn.Tanh()) if mlp else nn.Identity()
         self.weights["chance"] = 0.0  # nats of a guess: the logarithm of the number of candidates
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        raise LmxError(
+            "RUN must be of an objective that writes text, got Contrastive, which compares texts. "
+            "Type lmx evaluate RUN embeddings."
+        )
 
     def raw_lengths(self, keys: Keys) -> np.ndarray:
         return np.full(len(keys), self.length - (2 if self.views == "dropout" else 4))

@@ -40,6 +40,8 @@ class SampledBatch(Batch):
 
 
 class ELECTRA(MLM):
+    fills = False
+
     def __init__(
         self,
         *,

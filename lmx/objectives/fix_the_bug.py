@@ -33,6 +33,7 @@ from lmx.nn.transformer import Transformer
 from lmx.objectives.fim import apart
 from lmx.objectives.objective import BUCKET, asked, each_document
 from lmx.objectives.text_to_text import Layout, Pair, TextToText
+from lmx.objectives.writing import Gap, Opening
 
 Weight = Annotated[float, Ge(0)]
 MOST = 8  # bugs in a text
@@ -115,6 +116,13 @@ class FixTheBug(TextToText):
         """[n] tokens and [n, 2] the characters where each begins and ends"""
         found = self.vocabulary.tokenizer.encode(text, add_special_tokens=False)
         return np.array(found.ids, dtype=np.int64), np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
+
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        """The text is code with a bug; all of it is written again."""
+        if len(parts) > 1:
+            raise LmxError(f"--prompt must have no gap for FixTheBug, which reads code, got {len(parts) - 1}.")
+        source = np.concatenate([self.prompt, parts[0], [self.vocabulary.fix]]).astype(np.int64)
+        return self.opens(source, [Gap(first=None, stops=frozenset([self.vocabulary.eos]))], whole=True)
 
     def collate(self, samples: Sequence[Sample], keys: Keys) -> Batch:
         rows = [self.pairs(sample, keys, number) for number, sample in enumerate(samples)]

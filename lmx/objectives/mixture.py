@@ -69,7 +69,8 @@ class Mixture(Prediction):
             self.follows, self.follows_exactly = asks[self.follower].follows, asks[self.follower].follows_exactly
         hiders = {name: part for name, part in parts.items() if part.hides}
         self.hider = max(hiders, key=lambda name: hiders[name].bounds, default=None)
-        self.hides = hiders[self.hider].hides if self.hider is not None else ""
+        if self.hider is not None:
+            self.hides, self.fills = hiders[self.hider].hides, hiders[self.hider].fills
         sees_all = [part.summary != "last" for part in parts.values()]
         self.reader = sees_all.index(True) if any(sees_all) else 0
         self.summary = self.parts[self.reader][1].summary

@@ -35,6 +35,7 @@ Select = Literal[
 
 
 class MLM(Prediction):
+    fills = True
     RULES = {"mask + swap <= 1": "objective.mask + objective.swap must be at most 1"}
 
     def __init__(

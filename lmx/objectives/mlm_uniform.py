@@ -38,7 +38,7 @@ class WeightedBatch(Batch):
 
 
 class MLMUniform(Prediction):
-    hides = "pll_word_l2r"
+    hides, fills = "pll_word_l2r", True
     bounds = True
 
     def __init__(self, *, length: int, model: Transformer, vocabulary: Vocabulary, z_loss: Annotated[float, Ge(0)]):

@@ -28,10 +28,10 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.nn.attention import View
 from lmx.nn.block import EPSILON, Block
+from lmx.nn.cache import Cache
 from lmx.nn.cross_entropy import Head
 from lmx.nn.init import initialize
 from lmx.nn.transformer import Transformer
-from lmx.objectives.asking import left_to_right
 from lmx.objectives.clm import CLM
 from lmx.objectives.objective import asked, stack
 
@@ -125,24 +125,8 @@ class MTP(CLM):
             below = block(below, rotation, seen)
         return below, model.blocks[-1](below, rotation, seen)
 
-    def draft(self, model: Transformer, below: Tensor, state: Tensor, tokens: Tensor, choose: Choose) -> list[int]:
-        """The n - 1 tokens after the next one, which is the last of `tokens` [L + 1]; the trunk has read L of them."""
-        length = below.shape[1]
-        batch = left_to_right([tokens[:-1].cpu().numpy()], [length], 0).to(tokens.device)
-        seen, rotation = model.view(batch), model.rotation(batch.position)
-        drafts: list[int] = []
-        for depth, part in enumerate(self.parts, start=1):
-            weight = self.output_weight(model)
-            if isinstance(part, Block):
-                hidden = model.norm(part(below, rotation, seen))
-            elif isinstance(part, Sequential):
-                known = torch.cat([tokens, tokens.new_tensor(drafts)])[depth : depth + length]
-                state = part(model, state, known[None], rotation, seen)
-                hidden = part.norm(state)
-            else:
-                hidden, weight = model.norm(state), cast(Head, part).weight
-            drafts.append(choose(hidden[0, -1:] @ weight.T)[0])
-        return drafts
+    def drafts(self, model: Transformer) -> "Drafts":
+        return Drafts(self, model)
 
 
 class Sequential(nn.Module):
@@ -158,6 +142,63 @@ class Sequential(nn.Module):
         self, model: Transformer, state: Tensor, known: Tensor, rotation: tuple[Tensor, Tensor], seen: View
     ) -> Tensor:
         """state [B, L, D], known [B, L] tokens or IGNORE -> [B, L, D]"""
+        return self.block(self.joined(model, state, known), rotation, seen)
+
+    def joined(self, model: Transformer, state: Tensor, known: Tensor) -> Tensor:
+        """-> [B, L, D] what the block reads"""
         token = model.embedding(known.clamp(min=0)) * (known != IGNORE)[..., None]
-        x = self.join(torch.cat([self.token_norm(token), self.state_norm(state)], dim=-1))
-        return self.block(x, rotation, seen)
+        return self.join(torch.cat([self.token_norm(token), self.state_norm(state)], dim=-1))
+
+
+class Drafts:
+    """Reads on, and drafts what may follow; keys and values of the trunk and of each depth are kept.
+
+    Depth k has read drafts at its last k - 1 positions, and reads these again once their tokens are known.
+    """
+
+    def __init__(self, objective: MTP, model: Transformer):
+        self.objective, self.model = objective, model
+        blocks = cast(list[Block], list(model.blocks))
+        self.low, self.high = Cache(blocks[:-1], nn.Identity()), Cache(blocks[-1:], nn.Identity())
+        deep = [part.block if isinstance(part, Sequential) else part for part in objective.parts]
+        self.deep = [Cache([cast(Block, block)], nn.Identity()) for block in deep]
+        self.below = self.state = model.embedding.weight.new_zeros(1, 0, model.width)
+        self.final = 0  # positions that no depth has to read again
+
+    def read(self, tokens: Sequence[int]) -> Tensor:
+        """[n] further tokens -> [n, D] hidden states, normalised"""
+        size = self.state.shape[1]
+        place = torch.arange(size, size + len(tokens), device=self.state.device)[None]
+        rotation = self.model.rotation(place)
+        x = self.model.embedding_norm(self.model.embedding(place.new_tensor([tokens])))
+        below = self.low.read(x, rotation, place)
+        state = self.high.read(below, rotation, place)
+        self.below, self.state = torch.cat([self.below, below], dim=1), torch.cat([self.state, state], dim=1)
+        return self.model.norm(state)[0]
+
+    def keep(self, size: int) -> None:
+        """Forget what was read after the first `size` tokens."""
+        for cache in (self.low, self.high):
+            cache.cut(size)
+        self.below, self.state = self.below[:, :size], self.state[:, :size]
+
+    def draft(self, tokens: Sequence[int], choose: Choose) -> list[int]:
+        """The n - 1 tokens after the next one, which is the last of `tokens` [L + 1]; L of them have been read."""
+        model, size = self.model, self.state.shape[1]
+        place = torch.arange(self.final, size, device=self.state.device)[None]
+        rotation = model.rotation(place)
+        below, state, drafts = self.below[:, self.final :], self.state[:, self.final :], []
+        for depth, (part, cache) in enumerate(zip(self.objective.parts, self.deep, strict=True), start=1):
+            weight = self.objective.output_weight(model)
+            cache.cut(self.final)
+            if isinstance(part, Head):
+                hidden, weight = model.norm(state[:, -1:]), part.weight
+            elif isinstance(part, Sequential):
+                known = place.new_tensor([[*tokens, *drafts][self.final + depth : size + depth]])
+                state = cache.read(part.joined(model, state, known), rotation, place)
+                hidden = part.norm(state)
+            else:
+                hidden = model.norm(cache.read(below, rotation, place))
+            drafts += choose(hidden[0, -1:] @ weight.T)
+        self.final = max(0, size - (self.objective.ahead - 2))
+        return drafts

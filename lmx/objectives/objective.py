@@ -40,6 +40,7 @@ class Objective(nn.Module, ABC):
     follows = ""  # how `following` asks for a text, see lmx/evals/scoring.py; "" where it cannot
     follows_exactly = True  # False: training never asked for a text in that way
     hides = ""  # how `hiding` asks for tokens of a text; "" where it cannot
+    fills = False  # True: it writes by `hiding`, a token in each gap of a text
     bounds = False  # True: the mean over random numbers of hidden tokens bounds -log p(text)
     detects = False  # True: `suspicion` tells what does not belong
     summary: Summary = "mean"  # where classifiers find what a text says: last position, first one, the text's mean
@@ -84,7 +85,14 @@ class Objective(nn.Module, ABC):
 
         Raises LmxError where the objective does not write, or not there.
         """
-        raise LmxError(f"{type(self).__name__} does not write text.")
+        name = type(self).__name__
+        if self.fills:
+            raise LmxError(
+                f"--prompt must have a gap for {name}, which fills gaps, got none. Type e.g. 'The [MASK] of the union'."
+            )
+        raise LmxError(
+            f"RUN must be of an objective that writes text, got {name}. Type lmx evaluate RUN for what it can do."
+        )
 
     def embedded(self, model: Transformer, batch: Batch) -> Tensor:
         """[B, n, D] of some positions of an opening, or after it"""

@@ -24,10 +24,12 @@ from lmx.data.packing import Sample
 from lmx.data.selection import given
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
-from lmx.nn.attention import attend
+from lmx.nn.attention import View, attend
 from lmx.nn.block import Block
+from lmx.nn.cache import Cache
 from lmx.nn.transformer import Transformer
-from lmx.objectives.objective import Prediction, plain, spread, stack
+from lmx.objectives.objective import Prediction, continued, plain, spread, stack
+from lmx.objectives.writing import Opening
 
 LONGEST = 5  # words of a span; P(n) is proportional to 1/n
 
@@ -150,6 +152,12 @@ class XLNet(Prediction):
         length = max(map(len, texts))
         return self.queried(rows, length + 1, length)
 
+    def opening(self, parts: Sequence[np.ndarray]) -> Opening:
+        return continued(np.append(self.vocabulary.eos, parts[0]), parts, [self.vocabulary.eos], type(self).__name__)
+
+    def writer(self, model: Transformer, batch: Batch) -> Cache:
+        return Streams(self, model)
+
     def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
         """The content stream, which sees all of a text whose tokens are not asked."""
         return plain(texts, end=[self.vocabulary.sep, self.vocabulary.cls])
@@ -176,6 +184,24 @@ class XLNet(Prediction):
             if number < model.depth:  # nobody reads the content stream after the last block
                 x = block.think(block.join(x, attend(q, k, v, seen, dropout)))
         return model.norm(g)
+
+
+class Streams(Cache):
+    """Keeps the content stream of what is read; gives the query stream's view of the place after it."""
+
+    def __init__(self, objective: XLNet, model: Transformer):
+        super().__init__(cast(Sequence[Block], list(model.blocks)), model.norm)
+        self.objective, self.model = objective, model
+
+    def read(self, x: Tensor, rotation: tuple[Tensor, Tensor], order: Tensor) -> Tensor:
+        """-> [B, 1, D]; what is read stands in its own order"""
+        super().read(x, rotation, order)
+        place = order[:, -1:] + 1
+        turned, everything = self.model.rotation(place), View("explicit", "full")
+        g = self.objective.start.to(x.dtype).expand(len(x), 1, -1)
+        for block, (k, v) in zip(self.blocks, self.kept, strict=True):
+            g = block.think(block.join(g, attend(block.query(g, turned), k, v, everything)))
+        return self.norm(g)
 
 
 def order(asked: np.ndarray, special: np.ndarray, ranks: np.ndarray) -> np.ndarray:
