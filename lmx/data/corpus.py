@@ -66,7 +66,8 @@ class Documents:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Read-only. `fingerprint` is `<vocabulary>/<tokens>`: what a checkpoint's data position means."""
+    """Read-only. `fingerprint` is `<vocabulary>/<training tokens>/<held-out tokens>`: what a checkpoint's data position means, and
+    what its scores were measured on."""
 
     train: Documents
     validation: Documents
@@ -84,9 +85,16 @@ def prepare(source: Source | Mixture, tokenizer: Trainable, report: Report) -> C
     key = sha256(f"{FORMAT}\n{source.key}\n{tokenizer.key}".encode()).hexdigest()[:32]
     folder = obtain(key, lambda temporary: build(source, tokenizer, temporary, report), report)
     vocabulary = Vocabulary.load(folder)
-    fingerprint = f"{vocabulary.fingerprint[:16]}/{manifest(folder)['train.tokens.npy']['sha256'][:16]}"
+    fingerprint = "/".join([vocabulary.fingerprint[:16], *digests(folder)])
     train, validation, test = (Documents.open(folder, split) for split in SPLITS)
     return Corpus(train=train, validation=validation, test=test, vocabulary=vocabulary, fingerprint=fingerprint)
+
+
+def digests(folder: Path) -> tuple[str, str]:
+    """Of the tokens that are trained on, and of those that are held out."""
+    known = manifest(folder)
+    train, *held_out = (known[f"{split}.tokens.npy"]["sha256"] for split in SPLITS)
+    return train[:16], sha256("".join(held_out).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,21 @@ def test_tokens_are_as_small_as_they_can_be(folder):
     assert isinstance(read(jsonl(folder)).train.tokens, np.memmap)
 
 
+def test_fingerprint_tells_what_is_trained_on_from_what_is_held_out(tmp_path):
+    """Scores on other held-out text are not comparable, though the training be the same."""
+
+    def parts(train: list[str], valid: list[str]) -> list[str]:
+        (tmp_path / "data").mkdir(exist_ok=True)
+        for name, texts in (("train", train), ("valid", valid)):
+            (tmp_path / "data" / f"{name}.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in texts))
+        return read(jsonl(tmp_path / "data")).fingerprint.split("/")
+
+    train, valid = ([prose(n) for n in numbers] for numbers in (range(60), range(60, 90)))
+    base = parts(train, valid)
+    assert [ours == theirs for ours, theirs in zip(base, parts(train, valid[:-1]), strict=True)] == [1, 1, 0]
+    assert [ours == theirs for ours, theirs in zip(base, parts(train[:-1], valid), strict=True)][:2] == [1, 0]
+
+
 def test_the_tokenizer_learns_from_training_text_alone(folder):
     class Spy(Bytes):
         def train(self, texts, train_bytes):
