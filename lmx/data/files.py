@@ -33,6 +33,8 @@ def files(path: str, suffixes: tuple[str, ...], key: str = "data.path") -> list[
     if place.is_dir():
         found = [file for file in place.rglob("*") if plain(file).endswith(suffixes) and not file.name.startswith(".")]
         found = [file for file in found if not file.is_dir()]
+        lines = [file for file in found if not plain(file).endswith(".json")]
+        found = lines or found  # beside JSON lines, a .json tells of them
         if not found:
             raise DataError(
                 f"{key}: the folder {path} holds no {' or '.join(suffixes)} file. Name the files with a glob."

@@ -44,6 +44,15 @@ def test_the_same_rows_from_every_format(tmp_path, suffix):
     assert texts(rows(Parquet, tmp_path / "a.parquet")) == expected
 
 
+def test_json_beside_json_lines_only_tells_of_them(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"text": "hello"}\n')
+    (tmp_path / "train_index.json").write_text('[\n{"title": "hello"}\n]')
+    assert texts(jsonl(tmp_path)) == ["hello"]
+    (tmp_path / "train.jsonl").rename(tmp_path / "train.json")
+    (tmp_path / "train_index.json").unlink()
+    assert texts(jsonl(tmp_path)) == ["hello"]
+
+
 def test_file_names_with_pattern_signs(tmp_path):
     file = tmp_path / "a[1]*.csv"
     file.write_text("text\nhello\n")
