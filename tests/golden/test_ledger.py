@@ -51,3 +51,19 @@ def test_electra_asks_every_token(corpus):
     found = entry(plain(["objective=electra", *MODEL]), corpus)
     assert found["predictions"]["loss"] == pytest.approx(76, rel=0.1)  # places drawn with replacement
     assert found["predictions"]["trunk"] / found["tokens"] == pytest.approx(1, abs=0.01)
+
+
+def test_operations_are_those_of_transformers_and_attention(corpus):
+    """6 for each of the parameters that transformers counts in a Llama of this shape, and 4 x width a pair seen, three times."""
+    transformers = pytest.importorskip("transformers")
+    length, width, depth = 512, 32, 2
+    found = entry(plain(["objective=clm", *MODEL, "model.tied=false"]), corpus)
+    llama = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=corpus.vocabulary.size, hidden_size=width, num_hidden_layers=depth, intermediate_size=48,
+            num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    theirs = 6 * llama.num_parameters(exclude_embeddings=True) * length
+    attention = 3 * 4 * width * depth * length * (length + 1) / 2
+    assert found["flops_per_token"] * found["tokens"] == pytest.approx(theirs + attention, rel=1e-3)
