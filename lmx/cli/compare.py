@@ -44,7 +44,7 @@ def compare(
     lmx compare clm mlm --tune optim.lr=0.005,0.01,0.02
     lmx compare --runs RUN1,RUN2
     """
-    from lmx.cli import comparing
+    from lmx.cli import comparing, tables
 
     table = comparing.compare(
         words or [], seeds=seeds, name=name, chosen=runs, evaluations=evaluate.split(), plan=plan, tune=tune
@@ -54,5 +54,5 @@ def compare(
     if as_json:
         print(json.dumps(table, indent=1))
     else:
-        comparing.show(table)
+        tables.show(table)
     sys.exit(comparing.code(table))

@@ -11,20 +11,8 @@ from lmx.config import plain
 from lmx.errors import LmxError
 from lmx.runs import Run, find
 
-NUMERICS = 1  # raised when the same config comes to give other numbers, so that no old run is taken for a new one
-NUMERIC = (
-    "objective",
-    "model",
-    "tokenizer",
-    "data",
-    "optim",
-    "budget",
-    "seed",
-    "length",
-    "packing",
-    "init_from",
-    "branch",
-)
+NUMERICS = 2  # raised when the same config comes to give other numbers, so that no old run is taken for a new one
+ELSEWHERE = ("eval", "launcher", "track", "device", "name", "group", "runs", "choices")  # who watches, where it runs
 BOOKKEEPING = ("log_every", "checkpoint_every", "keep")  # of the trainer
 
 
@@ -59,17 +47,56 @@ def arm(word: str, shared: Sequence[str], seeds: Sequence[int]) -> Arm:
     objective, *own = word.split()
     if "=" in objective:
         raise LmxError(f"an arm must begin with an objective, got '{word}'. Type e.g. 'mlm {word}'.")
-    overrides = [[f"objective={objective}", *shared, *own, f"seed={seed}"] for seed in seeds]
-    return Arm(name=" ".join([objective, *own]), configs=[plain(typed) for typed in overrides], overrides=overrides)
+    typed = [f"objective={objective}", *shared, *own]
+    if any(setting.startswith("seed=") for setting in typed):
+        raise LmxError("seeds must be typed as --seeds N, got seed=: arms are paired by them.")
+    config = plain(typed)
+    return Arm(
+        name=" ".join([objective, *own]),
+        configs=[config | {"seed": seed} for seed in seeds],
+        overrides=[[*typed, f"seed={seed}"] for seed in seeds],
+    )
+
+
+def named(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seeds alone are one arm: what it is called -> its runs. Raises LmxError for a run given twice."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        config = run.config()
+        group = found.setdefault(identity(config | {"seed": 0}), [])
+        if twin := next((other for other in group if other.config()["seed"] == config["seed"]), None):
+            raise LmxError(
+                f"--runs must differ in what changes their numbers, got {twin.name} and {run.name}, which do not."
+            )
+        group.append(run)
+    configs = [group[0].config() for group in found.values()]
+    names = [str(config["name"] or config["choices"]["objective"]) for config in configs]
+    return dict(zip(told_apart(names, configs), found.values(), strict=True))
+
+
+def told_apart(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each name, with the settings that tell it from others of the same name."""
+    told = []
+    for name, config in zip(names, configs, strict=True):
+        same = [numeric(other) for twin, other in zip(names, configs, strict=True) if twin == name]
+        flat = flatten(numeric(config))
+        own = [f"{key}={json.dumps(flat[key])}" for key in differences(same) if key in flat and key != "seed"]
+        told.append(" ".join([name, *own]))
+    return told
 
 
 def identity(config: Mapping[str, Any]) -> str:
     """12 hex digits. Who launches or watches a run, and how often it is evaluated or saved, does not matter."""
-    numeric = {key: config[key] for key in NUMERIC}
-    numeric["trainer"] = {key: value for key, value in config["trainer"].items() if key not in BOOKKEEPING}
-    if config.get("plugins"):  # and the code that they had
-        numeric["plugins"] = config["plugins"]
-    return sha256(json.dumps([NUMERICS, numeric], sort_keys=True).encode()).hexdigest()[:12]
+    return sha256(json.dumps([NUMERICS, numeric(config)], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def numeric(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes numbers: all that is not known to leave them alone, so that a new key counts."""
+    found = {key: value for key, value in config.items() if key not in ELSEWHERE}
+    found["trainer"] = {key: value for key, value in config["trainer"].items() if key not in BOOKKEEPING}
+    if not found.get("plugins"):  # with the code that they had
+        found.pop("plugins", None)
+    return found
 
 
 def existing(folder: Path) -> dict[str, Run]:

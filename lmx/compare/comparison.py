@@ -1,39 +1,43 @@
-"""A comparison: results of all arms aligned row by row, what may be ranked and what not, and what follows from it.
-
-Native losses are never ranked, nor are bounds or pseudo-likelihoods; a row is ranked where all arms have an exact likelihood of
-the same text, or the score of a task.
-"""
+"""A comparison: results of all arms, refused where they mean different things, aligned, tested, and put into one table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
+from math import nan
 from typing import Any
 
+from lmx.compare.alignment import aligned
 from lmx.compare.arms import differences
+from lmx.compare.conventions import convention
 from lmx.compare.gates import Facts, learned, mismatch, refuse_mismatch
 from lmx.compare.gates import flags as gated
+from lmx.compare.overall import overall
 from lmx.compare.results import LEDGER, Result, Results
 from lmx.compare.tuning import Choice
-from lmx.compare.verdicts import Primary, contrasts, words
-from lmx.errors import LmxError
+from lmx.compare.verdicts import Primary, cautions, contrasts, findings
+from lmx.errors import FAILED_ARM, LmxError
 
-PREFERRED = "ADBC"  # of an arm's several scorers, the first of these
-Key = tuple[str, str, str]  # yardstick, task, metric
+DATA = {"tokenizer": "vocabularies", "training data": "texts", "held-out data": "held-out texts"}  # of a fingerprint
 
 
 def refuse_unequal(results: Sequence[Result]) -> None:
     """Raises LmxError for runs whose numbers mean different things."""
     first = results[0]
     for other in results[1:]:
-        pairs = zip(("tokenizer", "data"), first.fingerprint.split("/"), other.fingerprint.split("/"), strict=True)
-        for what, ours, theirs in pairs:
+        names = f"{first.run.name} and {other.run.name}"
+        if not first.fingerprint or not other.fingerprint:
+            raise LmxError(
+                f"runs to compare must have a checkpoint, which tells what they were trained on, got {names}."
+            )
+        for (what, differing), ours, theirs in zip_longest(
+            DATA.items(), first.fingerprint.split("/"), other.fingerprint.split("/")
+        ):
             if ours != theirs:
-                raise LmxError(
-                    f"runs to compare must have the same {what}, got {first.run.name} and {other.run.name}, whose "
-                    f"{'vocabularies' if what == 'tokenizer' else 'texts, held-out ones too,'} differ."
-                )
+                raise LmxError(f"runs to compare must have the same {what}, got {names}, whose {differing} differ.")
         if first.config["length"] != other.config["length"]:
             raise LmxError(
-                f"runs to compare must have the same length, got {first.config['length']} and {other.config['length']}."
+                f"runs to compare must have the same length, got {first.config['length']} of {first.run.name} and "
+                f"{other.config['length']} of {other.run.name}."
             )
         if first.currency != other.currency:
             raise LmxError(
@@ -50,40 +54,58 @@ def ledgers(results: Sequence[Result]) -> dict[str, Mapping[str, float]]:
 def build_table(
     name: str,
     arms: Sequence[Results],
-    failed: Mapping[str, str | None],
+    failed: Mapping[str, Mapping[int, str]],
     command: str,
     tuned: Mapping[str, Choice] | None = None,
 ) -> dict[str, Any]:
-    """All that is shown and written of a comparison, as JSON; `tuned` is what a grid chose for each arm.
+    """All that is shown and written of a comparison, as JSON; `failed` has arm -> seed -> why, `tuned` what a grid chose.
 
     Raises LmxError for what must not be compared.
     """
     tuned = tuned or {}
     results = [result for arm in arms for result in arm.runs]
     if len(arms) < 2:
-        raise LmxError(f"a comparison must have at least two arms that are done, got {len(arms)}.")
+        raise too_few(arms, failed)
     refuse_unequal(results)
     currency = results[0].currency
     rows = aligned(arms)
     primaries = [Primary(row["key"], row["better"], row["cells"]) for row in rows if row["primary"]]
-    flags = {arm.name: warnings(arm, tuned.get(arm.name)) for arm in arms}
+    flags = {name: lost(name, seeds) for name, seeds in failed.items()}
+    for arm in arms:
+        flags[arm.name] = [*flags.get(arm.name, ()), *warnings(arm, tuned.get(arm.name))]
     found = contrasts(primaries, {name for name, sentences in flags.items() if sentences})
     for row in rows:
         row["contrasts"] = found.get(row["key"], [])
         row["key"] = " ".join(filter(None, row["key"]))
+    told = cautions(rows, arms, flags)
     return {
         "name": name,
         "command": command,
         "arms": [described(arm) for arm in arms],
         "matched": {"by": currency, "mismatch": mismatch(ledgers(results), currency)},
+        "yardsticks": results[0].wanted,
         "rows": rows,
+        "overall": overall(rows),
         "native": [native(arm) for arm in arms],
         "differences": differences([shared(arm.runs[0].config) for arm in arms]),
         "tuned": {arm: asdict(choice) for arm, choice in tuned.items()},
         "flags": flags,
-        "failed": dict(failed),
-        "words": words(rows, arms, flags, failed),
+        "failed": {f"{arm} seed {seed}": reason for arm, seeds in failed.items() for seed, reason in seeds.items()},
+        "cautions": told,
+        "words": [*told, *findings(rows, arms)],
     }
+
+
+def too_few(arms: Sequence[Results], failed: Mapping[str, Mapping[int, str]]) -> LmxError:
+    lines = " ".join(sentence for name, seeds in failed.items() for sentence in lost(name, seeds))
+    error = LmxError(f"a comparison must have at least two arms that are done, got {len(arms)}. {lines}".rstrip())
+    error.exit_code = FAILED_ARM if failed else error.exit_code
+    return error
+
+
+def lost(arm: str, seeds: Mapping[int, str]) -> list[str]:
+    """A seed that failed is not dropped in silence: those that did not may be the lucky ones."""
+    return [f"{arm} failed (seed {seed}): {reason.rstrip('.')}." for seed, reason in seeds.items()]
 
 
 def described(arm: Results) -> dict[str, Any]:
@@ -94,6 +116,8 @@ def described(arm: Results) -> dict[str, Any]:
         "seeds": arm.seeds,
         "runs": [result.run.name for result in arm.runs],
         "ledger": {key: arm.spent(key) for key in LEDGER},
+        "parameters": arm.runs[0].run.read_json("environment.json").get("parameters"),
+        "convention": convention(arm.runs[0].config),
         "left_plateau": [left_plateau(result) for result in arm.runs],
     }
 
@@ -103,79 +127,6 @@ def shared(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value for key, value in config.items() if key not in ("name", "group", "runs", "seed", "track", "choices")
     }
-
-
-def aligned(arms: Sequence[Results]) -> list[dict[str, Any]]:
-    """One row for each yardstick, task and metric that two arms or more have, in the order of the yardsticks."""
-    keys: dict[Key, None] = {}
-    for arm in arms:
-        for name, line in arm.runs[0].yardsticks.items():
-            keys |= dict.fromkeys((name, row["task"], row["metric"]) for row in line["rows"])
-    rows = [joined(key, [cell(arm, key) for arm in arms]) for key in keys]
-    return [row for row in rows if sum(one is not None for one in row["cells"]) > 1]
-
-
-def cell(arm: Results, key: Key) -> dict[str, Any] | None:
-    """An arm's values of a key by seed, by the scorer that means most; None where it has none, or not in every run."""
-    lines = [result.yardsticks.get(key[0]) for result in arm.runs]
-    if not all(lines) or any(line["knobs"] != lines[0]["knobs"] for line in lines if line and lines[0]):
-        return None
-    fitting = [[row for row in line["rows"] if (row["task"], row["metric"]) == key[1:]] for line in lines if line]
-    if not all(fitting):
-        return None
-    scorer = min(fitting[0], key=lambda row: PREFERRED.find(row["comparability"]) % 10)["scorer"]
-    chosen = [next((row for row in rows if row["scorer"] == scorer), None) for rows in fitting]
-    if any(row is None or row["value"] is None for row in chosen):
-        return None
-    first: dict[str, Any] = chosen[0]  # type: ignore[assignment]
-    values = [row["value"] for row in chosen if row]
-    return {
-        "arm": arm.name,
-        "scorer": scorer,
-        "comparability": first["comparability"],
-        "seeds": arm.seeds,
-        "values": values,
-        "mean": sum(values) / len(values),
-        "error": first["error"],
-        "items": first["items"],
-        "floor": first["floor"],
-        "floor_name": first["floor_name"],
-        "unit": first["unit"],
-        "better": first["better"],
-    }
-
-
-def joined(key: Key, cells: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    there = [one for one in cells if one]
-    reason = why_not(there)
-    return {
-        "key": key,
-        "yardstick": key[0],
-        "task": key[1],
-        "metric": key[2],
-        "unit": there[0]["unit"] if there else "",
-        "better": there[0]["better"] if there else "neither",
-        "ranked": reason is None,
-        "reason": reason,
-        "primary": reason is None and not key[1],
-        "cells": list(cells),
-    }
-
-
-def why_not(cells: Sequence[Mapping[str, Any]]) -> str | None:
-    """Why a row is not ranked."""
-    classes = {cell["comparability"] for cell in cells}
-    if not cells or cells[0]["better"] == "neither":
-        return "a description, not a score"
-    if "X" in classes:
-        return "an objective's own loss means something else for each"
-    if cells[0]["unit"] == "share":
-        return None
-    if "B" in classes and classes != {"B"}:
-        return "a bound stands beside a likelihood: it can only be better than shown"
-    if "C" in classes:
-        return "a pseudo-likelihood is no likelihood"
-    return None
 
 
 def native(arm: Results) -> dict[str, Any]:
@@ -206,17 +157,25 @@ def left_plateau(result: Result) -> bool | None:
 
 def warnings(arm: Results, choice: Choice | None = None) -> list[str]:
     """What a reader must know before believing an arm's numbers."""
-    terms = {term: found for term, found in native(arm)["terms"].items() if found["nats"] is not None}
+    lines = [result.validation[-1] if result.validation else {} for result in arm.runs]
+    terms = native(arm)["terms"]
+    losses = {term: [last_loss(line, term) for line in lines] for term in terms}
+    known = {term: values for term, values in losses.items() if None not in values}
     facts = Facts(
         arm=arm.name,
         seeds=arm.seeds,
-        losses={term: [result.validation[-1][f"loss/{term}"] for result in arm.runs] for term in terms}
-        if all(result.validation for result in arm.runs)
-        else {},
-        constants={term: found["constant"] for term, found in terms.items() if found["constant"] is not None},
+        losses=known,  # type: ignore[arg-type]: without None
+        constants={term: terms[term]["constant"] for term in known if terms[term]["constant"] is not None},
         skipped=[int(result.metrics[-1].get("skipped") or 0) if result.metrics else 0 for result in arm.runs],
         epochs=arm.spent("epochs"),
+        tuned=choice.key if choice else "",
         rate=choice.value if choice else None,
         grid=list(choice.losses) if choice else (),
     )
     return [flag.sentence for flag in gated([facts])]
+
+
+def last_loss(line: Mapping[str, Any], term: str) -> float | None:
+    """NaN where it was not finite, None where it was not asked: both are null in the file."""
+    key = f"loss/{term}"
+    return nan if key in line.get("nonfinite", ()) else line.get(key)

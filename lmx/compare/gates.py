@@ -33,8 +33,9 @@ class Facts:
     skipped: Sequence[int] = ()  # steps that were not finite
     epochs: float = 0.0
     most_epochs: float = EPOCHS
-    rate: float | None = None  # the learning rate that was chosen
-    grid: Sequence[float] = field(default=())  # the rates that were tried
+    tuned: str = ""  # the key of what was tuned
+    rate: float | None = None  # the value of it, most often a learning rate, that was chosen
+    grid: Sequence[float] = field(default=())  # the values that were tried
 
 
 def flags(arms: Sequence[Facts], aa: Effect | None = None) -> list[Flag]:
@@ -106,8 +107,8 @@ def at_edge(facts: Facts) -> list[Flag]:
         return []
     side = "lowest" if facts.rate <= rates[0] else "highest"
     sentence = (
-        f"{facts.arm}'s best learning rate, {facts.rate:g}, is the {side} that was tried: a better one may lie beyond. "
-        "Widen the grid."
+        f"{facts.arm}'s best {facts.tuned or 'learning rate'}, {facts.rate:g}, is the {side} that was tried: a better "
+        "one may lie beyond. Widen the grid."
     )
     return [Flag(gate="edge", arm=facts.arm, sentence=sentence)]
 

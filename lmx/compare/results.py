@@ -1,8 +1,8 @@
 """What one arm's runs have measured, read from their directories alone."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +13,10 @@ LEDGER = ("tokens", "positions", "targets", "flops", "seconds", "steps", "epochs
 
 @dataclass(frozen=True)
 class Result:
-    """A run. Lines of evals/<name>.jsonl that have rows are a yardstick's."""
+    """A run, and the yardsticks that it was to be measured by: name -> knobs, each in evals/<name>.jsonl."""
 
     run: Run
+    wanted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -38,18 +39,23 @@ class Result:
         return {name: float(last[{"steps": "step", "epochs": "epoch"}.get(name, name)]) for name in LEDGER}
 
     @cached_property
-    def yardsticks(self) -> dict[str, dict[str, Any]]:
-        """name -> its newest line of the last step."""
+    def measured(self) -> dict[str, dict[str, Any]]:
+        """name -> the newest line with the wanted knobs at the last step: none of other knobs, or of an earlier model."""
+        step = self.metrics[-1]["step"] if self.metrics else None
         found = {}
-        for path in sorted((self.run.path / "evals").glob("*.jsonl")):
-            lines = [line for line in self.run.lines(f"evals/{path.name}") if "rows" in line]
-            if lines:
-                found[path.stem] = max(enumerate(lines), key=lambda item: (item[1]["step"], item[0]))[1]
+        for name, knobs in self.wanted.items():
+            for line in self.run.lines(f"evals/{name}.jsonl"):
+                if line["step"] == step and line.get("knobs") == knobs:
+                    found[name] = line
         return found
+
+    def rows(self, yardstick: str) -> Sequence[dict[str, Any]]:
+        """None where it was not measured, or the model could not be asked."""
+        return self.measured[yardstick]["rows"] if yardstick in self.measured else ()
 
     @cached_property
     def fingerprint(self) -> str:
-        """`<vocabulary>/<tokens>` of the corpus, as the newest checkpoint has it."""
+        """Of vocabulary, training and held-out tokens, as the newest checkpoint has it: lmx/data/corpus.py."""
         manifests = sorted((self.run.path / "checkpoints").glob("step-*/manifest.json"))
         return json.loads(manifests[-1].read_text())["state"]["data"] if manifests else ""
 

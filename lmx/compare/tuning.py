@@ -12,6 +12,7 @@ from lmx.compare.results import Result
 from lmx.errors import LmxError
 
 SEED = 10_000  # of tuning runs; reporting seeds count from 0
+TUNABLE = ("optim.", "trainer.")
 SHARE = 0.25  # of the budget, for each value of the grid
 
 
@@ -40,6 +41,11 @@ def grid(typed: str) -> tuple[str, list[float]]:
     if len(values) < 2 or not key.strip():
         raise LmxError(
             f"--tune must be a key and at least two numbers, got '{typed}'. Type e.g. --tune optim.lr=0.005,0.01,0.02."
+        )
+    if not key.strip().startswith(TUNABLE):
+        raise LmxError(
+            f"--tune must be a key of optim or trainer, got {key.strip()}: an arm's own loss chooses, and "
+            "other keys may make it another task's. Name them as arms instead."
         )
     return key.strip(), values
 

@@ -1,15 +1,22 @@
-"""What may be concluded: contrasts of each arm with the first, corrected for their number, and sentences that claim no more."""
+"""What may be concluded: every two arms contrasted, corrected for the number of contrasts, and sentences that claim no more.
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+All pairs of arms are tested, so that no result depends on the order in which arms were typed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
-from lmx.compare.power import detectable, pairs_needed
+from lmx.compare.claims import ALPHA, Claim, supporting_p, verdict
+from lmx.compare.power import MOST, detectable, pairs_needed
 from lmx.compare.results import Results
-from lmx.compare.statistics import effect, holm
+from lmx.compare.statistics import holm
 
-ALPHA = 0.05
+BETTER = Claim(kind="better", margin=0.0)  # any difference will do, either way
+WORDS = {"supported": "better", "not supported": "worse", "invalid": "flagged", "no pairs": "no pairs"}
 Key = tuple[str, str, str]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Primary:
 
     key: Key
     better: str
-    cells: Sequence[Mapping[str, Any] | None]
+    cells: Sequence[Row | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,103 +35,210 @@ class Contrast:
     arm: str
     against: str
     n: int
-    mean: float
-    low: float | None  # 95 %, of this contrast alone
-    high: float | None
-    p: float | None
-    p_holm: float | None  # over all contrasts of all primary rows
-    detectable: float | None  # the smallest difference that n pairs find four times in five
-    needed: int | None  # pairs that would find a difference like this one four times in five
-    verdict: str  # better, worse, inconclusive, one seed, or flagged: a gate forbids one
+    mean: float | None
+    low: float | None = None  # 95 %, of this contrast alone
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None  # over all contrasts of all primary rows
+    detectable: float | None = None  # the smallest true difference that n pairs find four times in five
+    needed: int | None = None  # pairs that find a true difference like this one four times in five; None beyond MOST
+    verdict: str  # better, worse, inconclusive, one seed, no pairs, at floor: neither is above it, or flagged: a gate forbids one
 
 
 def contrasts(primaries: Sequence[Primary], flagged: Set[str]) -> dict[Key, list[dict[str, Any]]]:
-    """Of each primary row, every other arm against the first that has it; no verdict on arms that are `flagged`."""
-    drafts = [(primary.key, *draft) for primary in primaries for draft in pairs(primary)]
-    tested = [place for place, (_, _, _, differences) in enumerate(drafts) if len(differences) > 1]
-    effects = {place: effect(drafts[place][3]) for place in tested}
-    adjusted = dict(zip(tested, holm([effects[place].p for place in tested]), strict=True))
+    """Of each primary row, every two arms that have it. What is `detectable` and `needed` is at Holm's strictest level."""
+    drafts = [(primary, *draft) for primary in primaries for draft in pairs(primary)]
+    tested = [place for place, (*_, differences) in enumerate(drafts) if len(differences) > 1]
+    raw = [supporting_p(drafts[place][-1], BETTER) for place in tested]
+    adjusted = dict(zip(tested, holm(raw), strict=True))
     found: dict[Key, list[dict[str, Any]]] = {}
-    for place, (key, arm, against, differences) in enumerate(drafts):
-        made = one_pair(arm, against, differences)
-        if place in effects:
-            known, p = effects[place], adjusted[place]
-            made = Contrast(
-                arm=arm,
-                against=against,
-                n=known.n,
-                mean=known.mean,
-                low=known.interval.low,
-                high=known.interval.high,
-                p=known.p,
-                p_holm=p,
-                detectable=detectable(known.n, known.sd) if known.sd else 0.0,
-                needed=pairs_needed(known.mean, known.sd),
-                verdict="inconclusive" if p >= ALPHA else "better" if known.mean > 0 else "worse",
-            )
-        if flagged & {arm, against} and place in effects:
-            made = replace(made, verdict="flagged")
-        found.setdefault(key, []).append(asdict(made))
+    for place, (primary, one, other, differences) in enumerate(drafts):
+        gate = gated(one, other, flagged)
+        made = contrast(one["arm"], other["arm"], differences, adjusted.get(place), ALPHA / max(1, len(tested)), gate)
+        found.setdefault(primary.key, []).append(asdict(made))
     return found
 
 
-def pairs(primary: Primary) -> list[tuple[str, str, list[float]]]:
-    """(arm, against, differences by seed) of a row."""
-    there = [cell for cell in primary.cells if cell is not None]
+def pairs(primary: Primary) -> list[tuple[Row, Row, list[float]]]:
+    """(cell, the cell it is held against, differences by seed) of a row."""
     sign = 1 if primary.better == "higher" else -1
-    first = dict(zip(there[0]["seeds"], there[0]["values"], strict=True))
     found = []
-    for cell in there[1:]:
+    for other, one in combinations([cell for cell in primary.cells if cell is not None], 2):
+        theirs = dict(zip(other["seeds"], other["values"], strict=True))
         both = [
-            (value, first[seed]) for seed, value in zip(cell["seeds"], cell["values"], strict=True) if seed in first
+            (value, theirs[seed]) for seed, value in zip(one["seeds"], one["values"], strict=True) if seed in theirs
         ]
-        if both:
-            found.append((cell["arm"], there[0]["arm"], [sign * (ours - theirs) for ours, theirs in both]))
+        found.append((one, other, [sign * (ours - others) for ours, others in both]))
     return found
 
 
-def one_pair(arm: str, against: str, differences: Sequence[float]) -> Contrast:
+def gated(one: Row, other: Row, flagged: Set[str]) -> str | None:
+    """Why there is no verdict, whatever the differences are."""
+    if flagged & {one["arm"], other["arm"]}:
+        return "flagged"
+    return "at floor" if one["above_floor"] is other["above_floor"] is False else None
+
+
+def contrast(
+    arm: str, against: str, differences: Sequence[float], p_holm: float | None, alpha: float, gate: str | None
+) -> Contrast:
+    n = len(differences)
+    known = verdict(differences, BETTER, p=p_holm)
+    if known.effect is None:
+        return Contrast(arm=arm, against=against, n=n, mean=differences[0] if n else None, verdict=gate or known.word)
+    seen = known.effect
     return Contrast(
-        arm=arm, against=against, n=1, mean=differences[0], low=None, high=None, p=None, p_holm=None, detectable=None,
-        needed=None, verdict="one seed",
-    )  # fmt: skip
+        arm=arm,
+        against=against,
+        n=n,
+        mean=seen.mean,
+        low=seen.interval.low,
+        high=seen.interval.high,
+        p=seen.p,
+        p_holm=p_holm,
+        detectable=detectable(n, seen.sd, alpha) if seen.sd else 0.0,
+        needed=pairs_needed(seen.mean, seen.sd, alpha),
+        verdict=gate or WORDS.get(known.word, known.word),
+    )
 
 
-def words(
-    rows: Sequence[Mapping[str, Any]],
-    arms: Sequence[Results],
-    flags: Mapping[str, Sequence[str]],
-    failed: Mapping[str, str | None],
-) -> list[str]:
-    """Sentences, the cautions first."""
+def cautions(rows: Sequence[Row], arms: Sequence[Results], flags: Mapping[str, Sequence[str]]) -> list[str]:
+    """Sentences that take something back."""
     said = [sentence for found in flags.values() for sentence in found]
-    said += [f"{name} failed: {reason}." for name, reason in failed.items()]
-    ranked = [row for row in rows if row["primary"]]
-    made = [(row, contrast) for row in ranked for contrast in row["contrasts"]]
-    if any(contrast["verdict"] == "one seed" for _, contrast in made):
+    said += [*unlike_seeds(arms), *unlike_places(arms), *floors(rows)]
+    flagged = {arm.name for arm in arms if flags.get(arm.name)}
+    return [*said, *undecided(*of_tests(rows), flagged)]
+
+
+def findings(rows: Sequence[Row], arms: Sequence[Results]) -> list[str]:
+    """Sentences on what was tested, and what it was seen at."""
+    tested, made = of_tests(rows)
+    said = [sentence(row, one) for row, one in made if one["verdict"] in ("better", "worse")]
+    said += inconclusive([(row, one) for row, one in made if one["verdict"] == "inconclusive"])
+    if any(one["p_holm"] is not None for _, one in made):
+        names = listed([row_name(row) for row in tested])
+        rest = any(row["ranked"] and not row["primary"] for row in rows)
+        said.append(
+            f"Tested: {names}." + " Other rows are there to look at: no test stands behind their differences." * rest
+        )
+    return [*said, scope(arms)]
+
+
+def of_tests(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[Row, Row]]]:
+    """Rows that are tested, and each of their contrasts with its row."""
+    tested = [row for row in rows if row["primary"]]
+    return tested, [(row, one) for row in tested for one in row["contrasts"]]
+
+
+def unlike_seeds(arms: Sequence[Results]) -> list[str]:
+    if len({tuple(arm.seeds) for arm in arms}) == 1:
+        return []
+    having = "; ".join(f"{arm.name} {', '.join(map(str, arm.seeds))}" for arm in arms)
+    return [f"Seeds differ ({having}): means are over those of each arm, contrasts over those that both arms have."]
+
+
+def unlike_places(arms: Sequence[Results]) -> list[str]:
+    """Where runs were made does not tell arms apart, but rounding and seconds are the machine's."""
+    said = []
+    facts = {arm.name: [result.run.read_json("environment.json") for result in arm.runs] for arm in arms}
+    for key, what in (("device", "devices"), ("bf16", "precisions")):
+        having = {name: {one[key] for one in found if key in one} for name, found in facts.items()}
+        if len(set().union(*having.values())) > 1:
+            told = "; ".join(f"{name} {listed(sorted(map(str, values)))}" for name, values in having.items())
+            said.append(f"Runs were made on different {what} ({'bf16: ' if key == 'bf16' else ''}{told}).")
+    return said
+
+
+def floors(rows: Sequence[Row]) -> list[str]:
+    """Ranked rows in which an arm is no better than what knows nothing; tasks of a yardstick that has a whole go unsaid."""
+    having = {row["yardstick"] for row in rows if not row["task"]}
+    shown = [row for row in rows if row["ranked"] and (not row["task"] or row["yardstick"] not in having)]
+    said = []
+    for row in shown:
+        low = [cell for cell in row["cells"] if cell and cell["above_floor"] is False]
+        if low:
+            names = listed(sorted({cell["floor_name"] for cell in low}))
+            said.append(f"{row_name(row)} ({names}): {listed([cell['arm'] for cell in low])}")
+    return [f"Not clearly better than their floor (°): {'; '.join(said)}."] if said else []
+
+
+def undecided(tested: Sequence[Row], made: Sequence[tuple[Row, Row]], flagged: Set[str]) -> list[str]:
+    """Contrasts that have no verdict, and why."""
+    said = []
+    if not tested:
+        said.append(
+            "Nothing was tested: in no row are all arms asked for the same, by a score of its own or a likelihood."
+        )
+    single = [(row, one) for row, one in made if one["n"] == 1]
+    if single and len(single) == len(made):
         said.append(
             "One seed: no verdict. Differences may be those of another seed; the ± is over the items of a yardstick alone. "
             "Type --seeds 5 or more."
         )
-    for row, contrast in made:
-        if contrast["verdict"] in ("better", "worse"):
-            said.append(sentence(row, contrast))
-    open_ones = [(row, contrast) for row, contrast in made if contrast["verdict"] == "inconclusive"]
-    if open_ones:
-        names = ", ".join(f"{row['yardstick']} {row['metric']} ({contrast['arm']})" for row, contrast in open_ones)
-        needed = [contrast["needed"] for _, contrast in open_ones if contrast["needed"]]
-        more = f" Differences like these would be found with {min(needed)} to {max(needed)} seeds." if needed else ""
-        said.append(f"Inconclusive: {names}.{more}")
-    flagged = [arm.name for arm in arms if flags.get(arm.name)]
+    elif single:
+        said.append(f"One seed in common, so no verdict: {contrasted(single)}.")
+    if unpaired := [(row, one) for row, one in made if one["n"] == 0]:
+        said.append(f"No seed in common, so no verdict: {contrasted(unpaired)}.")
     if flagged and made:
-        said.append(f"No verdict on {', '.join(flagged)}: see above.")
-    said.append("What was seen holds at this size, budget and corpus; nothing here says that it holds at others.")
+        said.append(f"No verdict on {listed(sorted(flagged))}: see above.")
+    at_floor = [(row, one) for row, one in made if one["verdict"] == "at floor"]
+    if at_floor:
+        said.append(f"No verdict on arms that are both at their floor: {contrasted(at_floor)}.")
     return said
 
 
-def sentence(row: Mapping[str, Any], contrast: Mapping[str, Any]) -> str:
+def sentence(row: Row, one: Row) -> str:
+    """From the side of the arm that is better."""
+    sign = 1 if one["verdict"] == "better" else -1
+    arm, against = (one["arm"], one["against"])[::sign]
+    low, high = sorted([sign * one["low"], sign * one["high"]])
     return (
-        f"{contrast['arm']} is {contrast['verdict']} than {contrast['against']} in {row['yardstick']} {row['metric']}: "
-        f"{abs(contrast['mean']):.3f} {row['unit']} [{contrast['low']:+.3f}, {contrast['high']:+.3f}], "
-        f"p {contrast['p_holm']:.2g} after Holm's correction, {contrast['n']} pairs."
+        f"{arm} is better than {against} in {row_name(row)}: by {sign * one['mean']:.3f} {row['unit']} "
+        f"[{low:+.3f}, {high:+.3f}], p {one['p_holm']:.2g} after Holm's correction, {one['n']} pairs."
+    )
+
+
+def inconclusive(some: Sequence[tuple[Row, Row]]) -> list[str]:
+    """Not shown to differ, which is not shown to be equal; and how many seeds would show differences as large as those seen."""
+    if not some:
+        return []
+    needed = [one["needed"] for _, one in some]
+    known = sorted({number for number in needed if number})
+    if not known:
+        more = f"more than {MOST} seeds"
+    elif None in needed:
+        more = f"{known[0]} seeds at the least, and more than {MOST} at the most"
+    else:
+        more = f"{known[0]} seeds" if len(known) == 1 else f"{known[0]} to {known[-1]} seeds"
+    return [
+        f"Inconclusive, which is no evidence of equality: {contrasted(some)}. Differences of the size that was seen "
+        f"would be found, four times in five, with {more}."
+    ]
+
+
+def contrasted(some: Sequence[tuple[Row, Row]]) -> str:
+    """`minimal_pairs accuracy (mlm and clm, span and clm), cloze …`"""
+    found: dict[str, list[str]] = {}
+    for row, one in some:
+        found.setdefault(row_name(row), []).append(f"{one['against']} and {one['arm']}")
+    return "; ".join(f"{name} ({', '.join(arms)})" for name, arms in found.items())
+
+
+def row_name(row: Row) -> str:
+    return " ".join(filter(None, [row["yardstick"], row["task"], row["metric"]]))
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def scope(arms: Sequence[Results]) -> str:
+    """What all of it was seen at."""
+    configs = [result.config for arm in arms for result in arm.runs]
+    models, data = ([*dict.fromkeys(config["choices"][group] for config in configs)] for group in ("model", "data"))
+    flops = [arm.spent("flops") for arm in arms]
+    most = f"{max(flops):.2g}".replace("e+", "e")
+    return (
+        f"Seen with model={' and '.join(models)}, data={' and '.join(data)}, up to {most} FLOPs a run: nothing here says that "
+        "it holds at other sizes or budgets, or on other text."
     )

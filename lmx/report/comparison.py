@@ -23,8 +23,10 @@ LOOKS = {  # colours of text and axes are the style sheet's; what it says of fon
     "view": {"stroke": None},
 }
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-CAUTIONS = ("One seed", "Inconclusive", "No verdict")  # what sentences begin with that take something back
-SPREAD = "Mean over seeds [lowest, highest], or one seed ± the standard error over items; then how the model was asked."
+SPREAD = (
+    "Mean over seeds [lowest, highest], or one seed ± the standard error over items; then how the model was asked. "
+    f"{listings.FLOOR}: not clearly better than its floor."
+)
 BAND = "Lines are means over seeds, bands reach from the lowest to the highest seed."
 RATIO = (
     "Ratios are paired by seed, with a 95 % interval of their logarithm. A learning rate that decays later than at the "
@@ -77,9 +79,7 @@ class Page:
         self.specs: list[dict[str, Any]] = []
 
     def head(self) -> str:
-        flags = {sentence for found in self.table["flags"].values() for sentence in found}
-        flags |= {f"{name} failed: {reason}." for name, reason in self.table["failed"].items()}
-        words = "".join(word(sentence, flags) for sentence in self.table["words"])
+        words = "".join(word(sentence, self.table["cautions"]) for sentence in self.table["words"])
         matched = self.table["matched"]
         told = f"matched by {listings.SHARED.get(matched['by'], matched['by'])} to {matched['mismatch']:.1%}"
         seeds = max(len(arm["seeds"]) for arm in self.table["arms"])
@@ -107,13 +107,22 @@ class Page:
     def parts(self, examples: Mapping[str, dict[str, Any] | str]) -> list[str]:
         """Sections in their order; those that have nothing are left out."""
         contrasts = listings.contrasts(self.table)
-        ranked = (
-            "Positive where the arm that is named first is better; p after Holm's correction over all of them decides."
+        tested = (
+            "Every two arms in every tested row; positive where the arm that is named first is better. Intervals are of "
+            "one contrast alone; p after Holm's correction over all of them decides. Detectable is the true difference that so "
+            "many pairs find four times in five, at that correction's strictest; seeds needed would find the one that was seen."
         )
+        over = (
+            "0 is a task's floor, 1 all of it right: the plain mean, or from five seeds on the mean of the middle half (IQM) "
+            "with a percentile interval. P: how often a run of the arm is ahead of one of the column's. Looked at, not tested."
+        )
+        whole = listings.overall(self.table)
+        spent = [f"<p>{escape(told)}</p>" for told in listings.conventions(self.table)]
         return [
-            section("Spent", "Means over seeds.", self.listing(listings.ledger(self.table))),
+            section("Spent", "Means over seeds.", self.listing(listings.ledger(self.table)), *spent),
             section("Yardsticks", SPREAD, self.listing(listings.yardsticks(self.table)), *self.part("scores")),
-            section("Contrasts", ranked, self.listing(contrasts)) if contrasts.rows else "",
+            section("Over tasks", over, self.listing(whole)) if whole.rows else "",
+            section("Contrasts", tested, self.listing(contrasts)) if contrasts.rows else "",
             section(
                 "Own loss, never ranked",
                 f"Held-out nats of each objective's own task, each against its own best constant prediction. {BAND}",
@@ -243,9 +252,9 @@ class Page:
         return section("Environment and runs", "", *tables)
 
 
-def word(sentence: str, flags: set[str]) -> str:
+def word(sentence: str, cautions: Sequence[str]) -> str:
     """One of the words at the top; what takes something back looks like it."""
-    if sentence in flags or sentence.startswith(CAUTIONS):
+    if sentence in cautions:
         return f"<li class=flag><b>⚠</b> {escape(sentence)}</li>"
     return f"<li>{escape(sentence)}</li>"
 

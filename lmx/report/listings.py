@@ -8,6 +8,7 @@ from typing import Any
 from lmx.track.figures import clock, short
 
 SHARED = {"flops": "FLOPs"}
+FLOOR = "°"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +29,27 @@ def ledger(table: Mapping[str, Any]) -> Listing:
         told = f"matched to {table['matched']['mismatch']:.1%}" if key == matched else "not matched"
         shown = clock if key == "seconds" else short
         rows.append([SHARED.get(key, key), told, *(shown(arm["ledger"][key]) for arm in table["arms"])])
+    each = [arm["ledger"]["flops"] / arm["ledger"]["tokens"] for arm in table["arms"]]
+    rows.append(["FLOPs a token", "", *map(short, each)])
+    sizes = [arm.get("parameters") for arm in table["arms"]]
+    if any(sizes):
+        rows.append(["parameters", "", *("–" if size is None else short(size) for size in sizes)])
     return Listing(title="Spent", head=["", "", *names(table)], rows=rows, arms=2)
 
 
-def yardsticks(table: Mapping[str, Any]) -> Listing:
-    """Whole yardsticks, and the ranked tasks of those that have no whole."""
+def conventions(table: Mapping[str, Any]) -> list[str]:
+    """Which arms are encoder-decoders, and of what size."""
+    return [f"{arm['name']}: {arm['convention']}." for arm in table["arms"] if arm.get("convention")]
+
+
+def wholes(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of whole yardsticks, and the ranked tasks of those that have no whole."""
     having = {row["yardstick"] for row in table["rows"] if not row["task"]}
-    return rows_of(
-        "Yardsticks",
-        [row for row in table["rows"] if not row["task"] or (row["yardstick"] not in having and row["ranked"])],
-        table,
-    )
+    return [row for row in table["rows"] if not row["task"] or (row["yardstick"] not in having and row["ranked"])]
+
+
+def yardsticks(table: Mapping[str, Any]) -> Listing:
+    return rows_of("Yardsticks", wholes(table), table)
 
 
 def tasks(table: Mapping[str, Any]) -> list[Listing]:
@@ -64,11 +75,42 @@ def label(row: Mapping[str, Any]) -> str:
     return " ".join(filter(None, [row["yardstick"], row["task"], row["metric"]]))
 
 
+def overall(table: Mapping[str, Any]) -> Listing:
+    """Tasks in one number, where 0 is the floor and 1 all right; then how often an arm is ahead of that of the column."""
+    rows = []
+    for one in table.get("overall", ()):
+        told = f"{one['arms'][0]['name']} of {one['tasks']} tasks"
+        rows.append([f"{one['yardstick']} {one['metric']}", told, *map(interval, one["arms"])])
+        known = {(pair["arm"], pair["against"]): pair for pair in one["pairs"] if pair["probability"] is not None}
+        known |= {(other, arm): mirrored(pair) for (arm, other), pair in known.items()}
+        having = [arm for arm in names(table) if any(arm in pair for pair in known)]
+        for arm in having:
+            cells = [interval(known[arm, other]) if (arm, other) in known else "" for other in names(table)]
+            rows.append([f"P({arm} > …)", "", *cells])
+    return Listing(title="Over tasks", head=["over tasks", "", *names(table)], rows=rows, arms=2)
+
+
+def mirrored(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """P(A < B) of P(A > B), ties being half."""
+    low, high = (None if pair[end] is None else 1 - pair[end] for end in ("high", "low"))
+    return {"probability": 1 - pair["probability"], "low": low, "high": high}
+
+
+def interval(one: Mapping[str, Any]) -> str:
+    ends = "" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]"
+    return f"{one.get('value', one.get('probability')):.3f}{ends}"
+
+
 def value(cell: Mapping[str, Any] | None) -> str:
     """Mean over seeds with the lowest and the highest, or with the standard error over items of one seed; the scorer."""
     if cell is None:
         return "–"
-    return " ".join(filter(None, [f"{cell['mean']:.3f}", spread(cell), cell["scorer"]]))
+    return " ".join(filter(None, [f"{cell['mean']:.3f}{low_mark(cell)}", spread(cell), cell["scorer"]]))
+
+
+def low_mark(cell: Mapping[str, Any]) -> str:
+    """Behind a score that is not clearly better than its floor."""
+    return FLOOR if cell.get("above_floor") is False else ""
 
 
 def spread(cell: Mapping[str, Any]) -> str:
@@ -86,7 +128,7 @@ def native(table: Mapping[str, Any]) -> Listing:
     """Own losses at the end, each with its best constant; nothing here may be ranked."""
     terms = dict.fromkeys(term for one in table["native"] for term in one["terms"])
     rows = [[term, "nats", *(loss(one["terms"].get(term)) for one in table["native"])] for term in terms]
-    return Listing(title="Own loss", head=["own loss", "unit", *names(table)], rows=rows, arms=2)
+    return Listing(title="Own loss", head=["own loss, never ranked", "unit", *names(table)], rows=rows, arms=2)
 
 
 def loss(found: Mapping[str, Any] | None) -> str:
@@ -97,14 +139,15 @@ def loss(found: Mapping[str, Any] | None) -> str:
 
 
 def contrasts(table: Mapping[str, Any]) -> Listing:
-    """Of each primary row, every arm against the first, positive where it is better."""
+    """Of each primary row, every two arms, positive where the one named first is better."""
     rows = []
     for row in table["rows"]:
         for one in row["contrasts"]:
-            interval = "–" if one["low"] is None else f"[{one['low']:+.3f}, {one['high']:+.3f}]"
+            difference = "–" if one["mean"] is None else f"{one['mean']:+.3f} {row['unit']}"
+            ends = "–" if one["low"] is None else f"[{one['low']:+.3f}, {one['high']:+.3f}]"
             rows.append([
-                label(row), f"{one['arm']} against {one['against']}", f"{one['n']}", f"{one['mean']:+.3f} {row['unit']}",
-                interval, probability(one["p"]), probability(one["p_holm"]),
+                label(row), f"{one['arm']} against {one['against']}", f"{one['n']}", difference,
+                ends, probability(one["p"]), probability(one["p_holm"]),
                 "–" if one["detectable"] is None else f"{one['detectable']:.3f}",
                 "–" if one["needed"] is None else f"{one['needed']}", one["verdict"],
             ])  # fmt: skip

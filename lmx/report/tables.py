@@ -5,13 +5,15 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lmx.report.listings import low_mark
+
 COLUMNS = (
     "yardstick", "task", "metric", "unit", "better", "ranked", "reason", "arm", "scorer", "comparability", "seed", "value",
-    "error", "items", "floor", "floor_name",
+    "error", "items", "floor", "floor_name", "above_floor",
 )  # fmt: skip
 LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "°": r"$^\circ$",
 })  # fmt: skip
 
 
@@ -56,7 +58,7 @@ def shown(cell: dict[str, Any] | None) -> str:
         return "–"
     values = cell["values"]
     spread = cell["error"] if len(values) == 1 else deviation(values)
-    return f"{cell['mean']:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
+    return f"{cell['mean']:.3f}{low_mark(cell)}" + (f" ± {spread:.3f}" if spread is not None else "")
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -83,7 +83,9 @@ class Record:
         """environment.json: what the numbers depend on; no environment variables, no host name."""
         self.peak = peak_flops(trainer.device, trainer.precision) * distributed.world_size()
         if self.main:
-            self.run.write_json("environment.json", environment(trainer) | {"peak_flops": self.peak})
+            size = sum(parameter.numel() for parameter in trainer.learner.parameters())
+            told = environment(trainer) | {"peak_flops": self.peak, "parameters": size}
+            self.run.write_json("environment.json", told)
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:

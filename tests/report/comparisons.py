@@ -4,23 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from lmx.compare.comparison import build_table
 from lmx.compare.results import Result, Results
-from lmx.config import load
+from lmx.config import plain
 from lmx.runs import Run
 
 STEPS = tuple(range(10, 101, 10))
 FLOPS = 10**9  # a step
 PACE = {"clm": 2.0, "mlm": 1.0, "span": 1.0}  # how fast an arm gets better, in FLOPs
+KNOBS: dict[str, dict[str, Any]] = {"minimal_pairs": {}, "cross": {}}
 TASKS = {"a & b": 0.7, "c|d_e": 0.5}
 
 
 def make(folder: Path, *, seeds: int = 3, names: tuple[str, ...] = tuple(PACE)) -> tuple[dict[str, Any], list[Results]]:
     """The table and the arms of a comparison of runs in `folder`."""
     arms = [
-        Results(name, [Result(run(folder, name, seed)) for seed in range(seeds)])
+        Results(name, [Result(run(folder, name, seed), KNOBS) for seed in range(seeds)])
         for name in names
     ]  # fmt: skip
     return build_table("compare-toy", arms, {}, "lmx compare " + " ".join(names)), arms
@@ -28,7 +27,7 @@ def make(folder: Path, *, seeds: int = 3, names: tuple[str, ...] = tuple(PACE)) 
 
 def run(folder: Path, name: str, seed: int) -> Run:
     typed = [f"objective={name.split()[0]}", f"seed={seed}", "budget.flops=1e11", *name.split()[1:]]
-    one = Run.create(OmegaConf.to_container(load(typed), resolve=True), typed, folder)  # type: ignore[arg-type]
+    one = Run.create(plain(typed), typed, folder)
     for step in STEPS:
         spent = {
             "step": step,
