@@ -92,10 +92,12 @@ def place(name: str) -> tuple[str, int | None]:
 
 
 def same_data(loaded: checkpoint.Loaded, fingerprint: str) -> None:
-    if loaded.state["data"] != fingerprint:
+    then, now = loaded.state["data"].split("/"), fingerprint.split("/")
+    if then != now:
+        what = "tokenizer" if then[0] != now[0] else "data"
         raise CheckpointError(
-            f"the data or the tokenizer changed since {loaded.path.name} was saved ({loaded.state['data'][:12]}, now "
-            f"{fingerprint[:12]}). Restore the files, or start a new run with init_from=."
+            f"the {what} changed since {loaded.path.name} was saved ({'/'.join(part[:6] for part in then)}, now "
+            f"{'/'.join(part[:6] for part in now)}). Restore the files, or start a new run with init_from=."
         )
 
 
