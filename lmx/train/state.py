@@ -94,7 +94,7 @@ def place(name: str) -> tuple[str, int | None]:
 def same_data(loaded: checkpoint.Loaded, fingerprint: str) -> None:
     then, now = loaded.state["data"].split("/"), fingerprint.split("/")
     if then != now:
-        what = "tokenizer" if then[0] != now[0] else "data"
+        what = "tokenizer, or the text it learned from," if then[0] != now[0] else "data"
         raise CheckpointError(
             f"the {what} changed since {loaded.path.name} was saved ({'/'.join(part[:6] for part in then)}, now "
             f"{'/'.join(part[:6] for part in now)}). Restore the files, or start a new run with init_from=."
