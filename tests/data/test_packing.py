@@ -52,6 +52,7 @@ def test_golden():
     assert (first.segment.tolist(), second.segment.tolist()) == ([0, 0, 0, 0, 1], [0, 0, 0])
     assert len(golden()) == 2
     assert golden().consumed(0, 2) == 7
+    assert golden().consumed(1, 1) == 3
     assert golden().epoch(1) == 4 / 7
     with pytest.raises(IndexError):
         golden().read(1, 2)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lmx import config
 from lmx.objectives import bart
 from lmx.objectives.bart import BART
 
@@ -89,3 +90,66 @@ def test_as_many_words_go_as_the_rate_says(make_model, vocabulary):
         kept = (source != vocabulary.mask).sum() - 1
         shares.append(1 - kept / 62)
     assert 0.2 < np.mean(shares) <= 0.31  # overlaps remove fewer
+
+
+@pytest.mark.parametrize(("words", "rate", "hidden"), [(10, 0.3, 3), (100, 0.07, 7), (3, 0.1, 1)])
+def test_words_to_hide_are_counted_exactly(make_model, vocabulary, monkeypatch, words, rate, hidden):
+    """In floats 100 x 0.07 is a little above 7, and its ceiling 8."""
+    totals = []
+    monkeypatch.setattr(bart, "span_lengths", lambda total, *_: totals.append(total) or np.ones(total, dtype=np.int64))
+    objective = BART(model=make_model(), vocabulary=vocabulary, **KNOBS | {"rate": rate})
+    word = np.flatnonzero(vocabulary.starts_word)[0]
+    objective.infill(np.full(words, word), np.random.default_rng(0))
+    assert totals == [hidden]
+
+
+def test_each_length_is_a_mask(make_model, vocabulary, monkeypatch):
+    """Of lengths 0, 2 and 0 one replaces two words and two are inserted."""
+    monkeypatch.setattr(bart, "span_lengths", lambda *_: np.array([0, 2, 0]))
+    objective = BART(model=make_model(), vocabulary=vocabulary, **KNOBS)
+    text = np.flatnonzero(vocabulary.starts_word)[:10]
+    got = objective.infill(text, Scripted(np.random.default_rng(0), first=3))
+    assert (got == vocabulary.mask).sum() == 3
+    assert got[got != vocabulary.mask].tolist() == [*text[:3], *text[5:]]
+
+
+class Scripted:
+    """A generator whose first permutation begins at a given place."""
+
+    def __init__(self, rng, first):
+        self.rng, self.first = rng, first
+
+    def permutation(self, places):
+        if self.first is None:
+            return self.rng.permutation(places)
+        order, self.first = np.roll(places, -self.first), None
+        return order
+
+    def __getattr__(self, name):
+        return getattr(self.rng, name)
+
+
+def test_words_of_several_tokens_are_hidden_whole(make_model, vocabulary, monkeypatch):
+    """What does not begin a word goes with the one before it."""
+    monkeypatch.setattr(bart, "span_lengths", lambda *_: np.array([2]))
+    start, inner = (np.flatnonzero(vocabulary.starts_word == begins) for begins in (True, False))
+    inner = inner[np.isin(inner, vocabulary.ordinary)]
+    text = np.array([start[0], inner[0], start[1], inner[1], inner[2], start[2], inner[3]])
+    objective = BART(model=make_model(), vocabulary=vocabulary, **KNOBS)
+    got = objective.infill(text, Scripted(np.random.default_rng(0), first=0))
+    assert got.tolist() == [vocabulary.mask, start[2], inner[3]]
+
+
+def test_the_preset_is_the_paper_s():
+    """30 % of the words in spans of Poisson(3), all sentences permuted; fairseq's own defaults would rotate half of the texts."""
+    node = config.plain(["objective=bart"])["objective"]
+    wanted = {
+        "rate": 0.3,
+        "mean_span": 3.0,
+        "replace": "span",
+        "permute": 1.0,
+        "delete": 0.0,
+        "rotate": 0.0,
+        "swap": 0.0,
+    }
+    assert {name: node[name] for name in wanted} == wanted

@@ -74,6 +74,13 @@ def test_samples_follow_the_generator(temperature):
     assert torch.allclose(got.bincount(minlength=11) / len(luck), wanted, atol=0.01)
 
 
+def test_rare_samples_add_up():
+    """With 4096 tokens alike, each is drawn by its own share of the luck: in bf16 a sum of shares ends long before 1."""
+    luck = (torch.arange(4096, dtype=torch.float64) + 0.5) / 4096
+    got = electra.sample(torch.zeros(4096, 2), torch.zeros(4096, 2), luck, 1.0)
+    assert (got - torch.arange(4096)).abs().max() <= 1
+
+
 def test_a_step_does_not_depend_on_how_it_is_cut(make, vocabulary):
     """The luck of a sample is drawn with it: rows one by one are replaced as all together."""
     objective, model = make()
@@ -86,6 +93,9 @@ def test_a_step_does_not_depend_on_how_it_is_cut(make, vocabulary):
             for row in range(4)
         ]
     assert float(whole["replaced"]) == sum(float(part["replaced"]) for part in parts)
+    for row in range(4):
+        alone = objective.collate(given[row : row + 1], replace(keys, sample=keys.sample[row : row + 1]))
+        assert torch.equal(alone.luck[0], objective.collate(given, keys).luck[row])
 
 
 def gradients(objective, model, batch, term):
@@ -158,3 +168,56 @@ def test_the_copy_gate_is_a_distribution(make, vocabulary):
             clean = torch.where(place, token, shown.tokens)
             nats.append(objective.judged(model, shown, clean, clean != shown.tokens))
     assert float(torch.stack(nats).neg().exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_right_guess_is_real(make, vocabulary, monkeypatch):
+    """Of three samples one is the text's own token: two are replaced, and a judge who knows is charged nothing."""
+    objective, model = make()
+    batch, text = example(vocabulary)
+    x, y = vocabulary.ordinary[20:22].tolist()
+    monkeypatch.setattr(electra, "sample", lambda hidden, *_: torch.tensor([text[1], x, y] + [0] * (len(hidden) - 3)))
+    truth = torch.tensor([[-60.0, -60, -60, 60, 60, -60, -60, 0]])
+    objective.judge.forward = lambda hidden: truth
+    losses = objective(model, batch)
+    assert float(losses["replaced"]) == 2
+    assert float(losses["trunk"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_luck_is_drawn_apart(make, vocabulary):
+    """Were it the stream that also chose what to mask, what is sampled would follow from that."""
+    objective, _model = make()
+    keys = Keys(seed=0, purpose="train", sample=np.arange(2))
+    batch = objective.collate(texts(vocabulary, 2, 30), keys)
+    streams = [keys.generator(row).random(200) for row in range(2)]
+    assert not any(np.isin(batch.luck[row], streams[row]).any() for row in range(2))
+    assert not np.isin(batch.luck[0], batch.luck[1]).any()
+
+
+def test_the_trunk_reads_the_samples(make, vocabulary, monkeypatch):
+    """Nowhere a [MASK], which no text has that it will be used on."""
+    objective, model = make()
+    other = int(vocabulary.ordinary[9])
+    monkeypatch.setattr(electra, "sample", lambda hidden, *_: torch.full((len(hidden),), other))
+    batch = objective.collate(texts(vocabulary, 4, 30), Keys(seed=0, purpose="train", sample=np.arange(4)))
+    read, seen = objective.read, []
+    monkeypatch.setattr(objective, "read", lambda model, batch: seen.append(batch.tokens) or read(model, batch))
+    objective(model, batch)
+    assert (batch.tokens == vocabulary.mask).any()
+    assert torch.equal(seen[0], torch.where(batch.targets != IGNORE, other, batch.tokens))
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "shape"), [(1.0, 1.0, (32, 2)), (0.5, 0.5, (16, 1)), (0.25, 1.0, (8, 2)), (0.01, 0.01, (8, 1))]
+)
+def test_generators_have_whole_heads_and_at_least_one(make, width, depth, shape):
+    objective, _model = make(generator_width=width, generator_depth=depth)
+    assert (objective.generator.width, len(objective.generator.blocks)) == shape
+
+
+@pytest.mark.parametrize("sharing", ["tied", "gdes"])
+def test_the_trunk_reads_as_it_is_used(make, vocabulary, sharing):
+    """Before training, gdes' difference is 0; after it, what reads a text goes through the objective's own layers."""
+    objective, model = make(sharing=sharing)
+    batch, _text = example(vocabulary)
+    with torch.no_grad():
+        assert torch.equal(objective.read(model, batch), model(batch))

@@ -100,3 +100,70 @@ def test_nobody_sees_the_answer(make, make_model, vocabulary):
 def test_modes_are_complete(make):
     with pytest.raises(LmxError, match="objective.modes must give token, sentence, document a weight"):
         make(modes={"token": 1.0})
+
+
+def test_the_place_within_a_block_is_told(make, make_model, vocabulary):
+    objective, model = make(), make_model()
+    batch = objective.collate(texts(vocabulary, 1, 50), Keys(seed=0, purpose="train", sample=np.arange(1)))
+    inside = batch.block[0] > 0
+    with torch.no_grad():
+        a, b = (objective.embedded(model, replace(batch, block=block)) for block in (batch.block, batch.block * 2))
+    assert inside.any()
+    assert (a - b)[0, inside].abs().amax(-1).min() > 1e-4
+    assert not (a - b)[0, ~inside].any()
+    assert torch.equal(a[0, ~inside], model.embed(batch)[0, ~inside])
+    assert float(objective.block.weight.std()) == pytest.approx(0.3 * model.width**-0.5, rel=0.1)
+
+
+def test_each_row_has_a_mode_of_its_own(make, vocabulary):
+    """The original draws one for a batch, so that a step's loss depends on luck."""
+    objective = make(modes={"token": 1.0, "sentence": 0.0, "document": 1.0})
+    batch = objective.collate(texts(vocabulary, 200, 50), Keys(seed=0, purpose="train", sample=np.arange(200)))
+    ends = (batch.tokens == vocabulary.gmask).any(1)
+    assert float(ends.float().mean()) == pytest.approx(0.5, abs=0.1)
+    assert not (ends & (batch.tokens == vocabulary.mask).any(1)).any()
+
+
+def test_blocks_come_in_any_order(make, vocabulary):
+    """The blanks that they fill go up and down over the samples."""
+    objective = make(rate=0.5)
+    given, keys = texts(vocabulary, 40, 40), Keys(seed=0, purpose="train", sample=np.arange(40))
+    batch = objective.collate(given, keys)
+    assert torch.equal(batch.tokens, objective.collate(given, keys).tokens)
+    steps = [np.diff(position[block == 1]) for position, block in zip(batch.position, batch.block, strict=True)]
+    up, down = (sum(int((sign * step > 0).sum()) for step in steps) for sign in (1, -1))
+    assert 0.35 < up / (up + down) < 0.65
+
+
+def test_hidden_words_are_blanks_without_their_ends(make, vocabulary):
+    """As in training, [MASK] and not [GMASK]; the [EOP] of a blank is read by nobody and not asked."""
+    a, b, c, d = text = vocabulary.ordinary[:4]
+    batch = make().hiding([text], [np.array([False, True, True, False])])
+    assert batch.tokens.tolist() == [[vocabulary.cls, a, vocabulary.mask, d, vocabulary.sop, b, c]]
+    assert batch.targets.tolist() == [[_, _, _, _, b, c, _]]
+
+
+def test_ends_of_documents_have_any_length(make, vocabulary):
+    """From a quarter of the text to all but one token."""
+    objective, text = make(), vocabulary.ordinary[:40]
+    sizes = [40 - objective.spans(text, "document", np.random.default_rng(seed))[0][0] for seed in range(2000)]
+    assert (min(sizes), max(sizes)) == (10, 39)
+    assert np.mean(sizes) == pytest.approx(24.5, abs=0.7)
+
+
+def test_as_many_spans_as_fit():
+    """Six of one token, with one between two of them, would take 11 of 8."""
+
+    class Ones:
+        def poisson(self, mean):
+            return 1
+
+        def integers(self, low, high, size):
+            return np.zeros(size, dtype=int)
+
+    assert glm.token_spans(8, 6, 1.0, Ones()) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+
+
+def test_lengths(make):
+    """64 positions: [CLS], and two more for each of three spans."""
+    assert make().raw_lengths(Keys(seed=0, purpose="train", sample=np.arange(2))).tolist() == [57, 57]

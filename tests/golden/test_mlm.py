@@ -1,5 +1,7 @@
 """MLM: the worked examples of BERT's masking, and agreement with transformers' collator where that is right."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,29 @@ def fake_tokenizer(vocabulary):
     names["[PAD]"] = names.pop(f"t{vocabulary.pad}")
     inner = Tokenizer(models.WordLevel(names, unk_token="[PAD]"))
     return PreTrainedTokenizerFast(tokenizer_object=inner, mask_token="[MASK]", pad_token="[PAD]")
+
+
+def test_a_word_ends_where_something_special_stands():
+    """A piece that continues a word, behind a [SEP], does not continue the word before it."""
+    groups = selection.words(np.array([1, 1, 0, 1, 1], bool), np.array([1, 0, 0, 0, 1], bool))
+    assert [group.tolist() for group in groups] == [[0, 1], [3], [4]]
+
+
+def test_words_of_several_tokens_are_hidden_whole(vocabulary):
+    """Also where packed documents meet within what would be a word. A token is a byte here, and a space begins a word."""
+    first, second = vocabulary.encode(" one two").tolist(), vocabulary.encode("ly three").tolist()
+    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"length": 16, "select": "whole_word", "wrap": False, "rate": 0.5})
+    keys = Keys(seed=0, purpose="train", sample=np.arange(60))
+    hidden = (mlm.collate([sample(first, second)] * 60, keys).targets != IGNORE).numpy()
+    words = np.split(hidden, [4, 8, 10], axis=1)
+    assert all((word.all(1) | ~word.any(1)).all() for word in words)
+    assert all(word.any() and not word.all() for word in words)
+    assert (words[1][:, 0] != words[2][:, 0]).any(), "not one word over the border"
+
+
+def test_the_rate_follows_the_budget(vocabulary):
+    mlm = MLM(vocabulary=vocabulary, **KNOBS | {"rate": 0.3, "last_rate": 0.1})
+    keys = Keys(seed=0, purpose="train", sample=np.arange(1))
+    assert [mlm.rate_of(replace(keys, progress=progress)) for progress in (0.0, 0.5, 1.0)] == pytest.approx(
+        [0.3, 0.2, 0.1]
+    )

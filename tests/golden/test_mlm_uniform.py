@@ -51,3 +51,10 @@ def test_weights_reach_the_gradient(objective, make_model, vocabulary):
     wanted = torch.autograd.grad((nats * batch.share[:, None]).sum(), list(model.parameters()))
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_given_places(objective, vocabulary):
+    objective.fix([1, 3])
+    batch = objective.collate([sample([vocabulary.eos, *vocabulary.ordinary[:6]])], keys(1))
+    assert (batch.targets[0] != IGNORE).nonzero()[:, 0].tolist() == [2, 4], "counted without special tokens"
+    assert batch.share.tolist() == [3.0]

@@ -41,6 +41,7 @@ def test_no_depth_looks_into_the_next_document(make):
 def test_a_window_has_all_depths_to_its_end(make):
     """n tokens of lookahead: the last position is asked as far as the first one, and nothing wraps around."""
     objective, _model = make(length=4)
+    assert objective.lookahead == 3
     batch = objective.collate([sample([5, 6, 7, 8, 9, 10, 11])], KEYS)
     assert batch.targets.tolist() == [[6, 7, 8, 9]]
     assert objective.further(batch, 1).tolist() == [[7, 8, 9, 10]]
@@ -82,3 +83,24 @@ def test_padding_is_asked_nothing_at_any_depth(make, vocabulary, kind):
         losses = objective(model, silent)
     assert all(float(value) == 0 for value in losses.values())
     assert all(int(count) == 0 for count in objective.counts(silent).values())
+
+
+def test_the_end_does_not_wrap_around(make):
+    """A row of one document without lookahead: its end is not followed by its beginning."""
+    objective, _model = make()
+    batch = objective.collate([sample([5, 6, 7, 8, 9, 10, 11])], KEYS)
+    assert batch.targets.tolist() == [[6, 7, 8, 9, 10, 11, _]]
+    assert objective.further(batch, 1).tolist() == [[7, 8, 9, 10, 11, _, _]]
+    assert objective.further(batch, 2).tolist() == [[8, 9, 10, 11, _, _, _]]
+
+
+def test_where_no_token_is_known_none_is_read(make):
+    """At the end of a document depth 2 is told of no token: not of that with id 0 either."""
+    objective, model = make(kind="sequential")
+    known = torch.tensor([[5, _]])
+    state = torch.ones(1, 2, model.width)
+    with torch.no_grad():
+        before = objective.parts[0].joined(model, state, known)
+        model.embedding.weight[0] += 1
+        after = objective.parts[0].joined(model, state, known)
+    assert torch.equal(before, after)

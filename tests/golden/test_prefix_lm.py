@@ -62,3 +62,8 @@ def test_lengths(make):
     assert make().raw_length == 15
     assert make(mode="s").raw_length == 14
     assert make(layout="encoder_decoder", mode="s").raw_length == 15
+
+
+def test_at_a_low_rate_one_token_is_asked(make):
+    objective = make(rate=0.01)
+    assert {objective.prefix(10, np.random.default_rng(seed)) for seed in range(30)} == {9}

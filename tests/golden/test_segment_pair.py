@@ -1,10 +1,14 @@
 """Segment pairs: BERT's and ALBERT's worked examples, balance, and that no form tells a random segment from the next one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from lmx.batch import IGNORE
 from lmx.data.noise import Keys
+from lmx.objectives.objective import entropy
 from lmx.objectives.segment_pair import SegmentPair, longest
 from tests.conftest import sample
 
@@ -128,3 +132,36 @@ def test_training_reads_training_documents_and_validation_its_own(make, vocabula
     objective.corpus = small_corpus.__class__(**vars(small_corpus) | {"validation": small_corpus.train})
     leaking = objective.collate(stretches(small_corpus, 64), Keys(seed=0, purpose="validation", sample=np.arange(64)))
     assert not (held_out.tokens == leaking.tokens).all()
+
+
+def test_segments_are_told_apart(make, make_model, small_corpus):
+    objective, model = make(), make_model()
+    batch = objective.collate(stretches(small_corpus, 1), keys(1))
+    with torch.no_grad():
+        a, b = (
+            objective.hidden(model, replace(batch, segment=segment)) for segment in (batch.segment, 1 - batch.segment)
+        )
+    assert (a - b).abs().amax(-1).min() > 1e-4
+
+
+def test_some_pairs_are_short(make, small_corpus):
+    """A share of `short` is cut to a length drawn from 2 on."""
+    given = stretches(small_corpus, 400)
+    for share, mean in ((0.0, 29), (1.0, 15.5)):
+        objective = make(short=share, relation="none")
+        pairs = [
+            objective.pair(item, small_corpus.train, np.random.default_rng(seed)) for seed, item in enumerate(given)
+        ]
+        sizes = [len(first) + len(second) for first, second, _ in pairs]
+        assert np.mean(sizes) == pytest.approx(mean, abs=1.5)
+        assert min(sizes) >= 2
+
+
+def test_segments_begin_as_small_as_tokens(make):
+    assert float(make().segments.weight.std()) == pytest.approx(0.3 * 32**-0.5, rel=0.3)
+
+
+def test_what_a_base_rate_costs():
+    assert entropy(0.5) == pytest.approx(np.log(2))
+    assert entropy(0.1) == pytest.approx(-0.1 * np.log(0.1) - 0.9 * np.log(0.9))
+    assert entropy(0.0) == entropy(1.0) == 0

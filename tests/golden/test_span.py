@@ -192,3 +192,50 @@ def test_a_decoder_sees_all_of_its_source_and_its_own_past(make_model, vocabular
     assert (before - changed)[0, :4].abs().max() == 0.0
     assert (before - changed)[0, 4:].abs().max() > 0
     assert (before - moved)[0].abs().amax(-1).min() > 0
+
+
+def test_the_final_sentinel_is_one_more(make_model, vocabulary):
+    """128 spans have the 128 sentinels that there are, and no end."""
+    knobs = KNOBS | {"length": 512, "rate": 0.5}
+    SpanCorruption(model=make_model(), vocabulary=vocabulary, **knobs)
+    with pytest.raises(LmxError, match="got 129 spans for 128 sentinels"):
+        SpanCorruption(model=make_model(), vocabulary=vocabulary, **knobs | {"final_sentinel": True})
+
+
+def test_rounded_as_python_does():
+    """0.15 x 190 is 28.5: 28 in float64, half to even, 29 in TensorFlow's float32."""
+    assert spans.counts(190, 0.15, 3) == (28, 9)
+    assert spans.counts(350, 0.15, 3) == (52, 17)
+
+
+def test_iid_noise_ends_where_the_sentinels_do(make, vocabulary):
+    objective = make(noise="iid", rate=0.5, length=128)
+    objective.rate, text = 0.5, vocabulary.ordinary[np.arange(600) % 200]
+    masks = [objective.mask(len(text), np.random.default_rng(seed)) for seed in range(20)]
+    begins = [len(spans.runs(mask)[0]) for mask in masks]
+    assert set(begins) == {len(vocabulary.sentinels)}
+    assert all(len(objective.split(text, mask)[0]) > 0 for mask in masks)
+
+
+def test_padding_of_the_source_changes_nothing(make_model, vocabulary):
+    model = make_model()
+    objective = SpanCorruption(model=model, vocabulary=vocabulary, **KNOBS | {"length": 32})
+    keys = Keys(seed=0, purpose="train", sample=np.arange(1))
+    batch = objective.collate(texts(vocabulary, 1, 20), keys)
+    padding = batch.source.document == -1
+    other = torch.where(padding, int(vocabulary.ordinary[3]), batch.source.tokens)
+    assert padding.any()
+    with torch.no_grad():
+        a, b = (
+            objective.nats(model, one) for one in (batch, replace(batch, source=replace(batch.source, tokens=other)))
+        )
+    assert torch.equal(a, b)
+
+
+def test_packed_documents_have_noise_of_their_own(make, vocabulary):
+    objective, text = make(length=128), [*vocabulary.ordinary[:50], vocabulary.eos]
+    keys = Keys(seed=0, purpose="train", sample=np.arange(8))
+    pairs = [objective.pairs(sample(text, text), keys, number) for number in range(8)]
+    assert any(one[0].tolist() != other[0].tolist() for one, other in pairs)
+    for source, target in (pair for both in pairs for pair in both):
+        assert vocabulary.eos not in [*source, *target[:-1]], "a document's own end is left out"

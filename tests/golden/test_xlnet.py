@@ -8,6 +8,7 @@ import torch
 
 from lmx.batch import IGNORE, visible
 from lmx.data.noise import Keys
+from lmx.errors import LmxError
 from lmx.objectives import xlnet
 from lmx.objectives.objective import stack
 from lmx.objectives.xlnet import XLNet
@@ -114,3 +115,42 @@ def test_visibility_agrees_with_transformers(vocabulary):
         strict = visible(batch, strict=True)[0, 0]
         assert torch.equal(strict[asked], ~hidden[row][asked])
         assert torch.equal(visible(batch)[0, 0][~asked], ~hidden[row][~asked])
+
+
+def test_spans_are_of_whole_words(make, vocabulary):
+    """Words of three tokens: what is asked begins with a word and ends with one, but for the very last."""
+    starts = vocabulary.ordinary[vocabulary.starts_word[vocabulary.ordinary]]
+    inner = vocabulary.ordinary[~vocabulary.starts_word[vocabulary.ordinary]]
+    text = np.stack([np.resize(starts, 1365), np.resize(inner, 1365), np.resize(inner[1:], 1365)], axis=1).ravel()
+    chosen = make(length=4096, rate=1 / 20).choose(text, np.zeros(len(text), dtype=int), np.random.default_rng(0))
+    words = chosen.reshape(-1, 3).sum(1)
+    words = words[: np.flatnonzero(words)[-1]]
+    assert (words == 3).sum() > 50
+    assert set(words.tolist()) == {0, 3}
+
+
+def test_a_query_knows_its_position(make, make_model, vocabulary):
+    """Two queries that see the same keys have the same state unless they are told where they stand."""
+    objective, model = make(), make_model()
+    a, b = vocabulary.ordinary[:2].tolist()
+    asked = np.array([0, 0, 1, 1], dtype=bool)
+    row = {"tokens": np.array([a, b, a, a]), "targets": np.where(asked, a, _), "order": np.array([0, 0, 1, 1])}
+    with torch.no_grad():
+        states = objective.query(model, objective.queried([row], 4, 2))[0]
+    assert (states[0] - states[1]).abs().max() > 1e-4
+
+
+def test_given_places(make, vocabulary):
+    objective = make()
+    objective.fix([1, 3])
+    batch = objective.collate(texts(vocabulary, 1, 46), Keys(seed=0, purpose="train", sample=np.arange(1)))
+    assert (batch.targets[0] != _).nonzero()[:, 0].tolist() == [1, 3]
+    with pytest.raises(LmxError, match="--noise must name at most 8 tokens at objective.rate=0.166667, got 9"):
+        objective.fix(range(9))
+
+
+def test_texts_are_read_as_they_end_in_training(make, vocabulary):
+    text = vocabulary.ordinary[:3]
+    batch = make().reading([text])
+    assert batch.tokens.tolist() == [[*text, vocabulary.sep, vocabulary.cls]]
+    assert batch.targets.tolist() == [[*text, _, _]]

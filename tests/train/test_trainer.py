@@ -152,3 +152,22 @@ def test_stops_at_the_step_nearest_the_budget(make_model, vocabulary, currency):
         trainer = make_trainer(make_model(), objectives(vocabulary, "clm"), vocabulary, 8)
         trainer.budget = Budget(**amounts)
         assert len(list(trainer.run())) == wanted
+
+
+def test_gradients_are_those_of_one_step(make_model, vocabulary):
+    """The eight samples are the same at every step: at a rate of 0 so is their gradient, and warming up leaves none behind."""
+    trainer = make_trainer(make_model(), objectives(vocabulary, "clm"), vocabulary, 8, steps=3)
+    trainer.optimizer.step = lambda progress: 0.0
+    trainer.warm_up()
+    norms = [step.grad_norm for step in trainer.run()]
+    assert norms == [norms[0]] * 3
+
+
+def test_dropout_is_that_of_the_sample(make_model, vocabulary):
+    """Whatever was drawn before: so a resumed step is the one that it would have been."""
+    losses = []
+    for seed in (1, 2):
+        trainer = make_trainer(make_model(dropout=0.5), objectives(vocabulary, "clm"), vocabulary, 4)
+        torch.manual_seed(seed)
+        losses.append(next(trainer.run()).losses)
+    assert losses[0] == losses[1]
