@@ -11,20 +11,21 @@ from lmx.cli.launching import ask
 from lmx.cli.list import show as columns
 from lmx.compare.arms import Arm
 from lmx.compare.conventions import convention
-from lmx.compare.gates import CLOSEST
+from lmx.compare.gates import CLOSEST, mismatch
 from lmx.compare.results import Result
 from lmx.errors import LmxError
 from lmx.runs import Run
 from lmx.track.figures import clock, short
 
 SHARED = {"flops": "FLOPs"}
+FORESEEN = 2 * CLOSEST  # what a step takes is known to about that from a sample of text
 
 
 def show_plan(
     wanted: Sequence[Arm], there: Mapping[str, Run], nodes: Mapping[str, Any], console: Console, *, probe: bool
 ) -> None:
     """Of one run of each arm, and of all that are to be made; nothing where all are there. `probe`: time a step where no earlier
-    run tells."""
+    run tells. Raises LmxError for a budget of too few steps to be matched."""
     missing = {arm.name: sum(not done(there.get(key)) for key in arm.identities) for arm in wanted}
     if not any(missing.values()):
         return
@@ -143,14 +144,25 @@ def duration(times: Sequence[tuple[float | None, float | None, int]]) -> str:
 
 
 def coarse(wanted: Sequence[Arm], spendings: Sequence[Mapping[str, float]]) -> list[str]:
-    """A run ends at the step nearest its budget: where steps are large, arms end too far apart to be compared."""
+    """A run ends at the step nearest its budget: where steps are large, arms end too far apart to be compared.
+
+    Raises LmxError where that can be foreseen.
+    """
+    (currency, amount), *others = dict.fromkeys(stated(arm.configs[0]) for arm in wanted)
     shares = {arm.name: spent["step"] for arm, spent in zip(wanted, spendings, strict=True) if "step" in spent}
-    if stated(wanted[0].configs[0])[0] == "steps" or not shares:
+    if others or currency == "steps" or not shares:
         return []
     largest = max(shares, key=shares.__getitem__)
+    step = f"a step of {largest} is {shares[largest]:.1%} of"
+    off = mismatch({arm.name: spent for arm, spent in zip(wanted, spendings, strict=True)}, currency)
+    if off > FORESEEN:
+        raise LmxError(
+            f"budget.{currency} must be many steps, got {amount:g}: {step} it, and arms would end {off:.1%} apart, where "
+            f"{CLOSEST:.0%} is too much. Type a larger budget, or a smaller trainer.batch_tokens."
+        )
     if shares[largest] < CLOSEST:  # half a step on either side
         return []
     return [
-        f"A step of {largest} is {shares[largest]:.1%} of the budget: runs may end {CLOSEST:.0%} apart or more, and are refused "
-        "then. Type a larger budget, or a smaller trainer.batch_tokens."
+        f"A{step[1:]} the budget: runs may end {CLOSEST:.0%} apart or more, and could not be compared then. Type a "
+        "larger budget, or a smaller trainer.batch_tokens."
     ]

@@ -30,6 +30,9 @@ def write(folder: Path, table: dict[str, Any], arms: Sequence[Results], *, again
     drawn = figures(table, arms)
     page.write_text(document(table, arms, drawn, examples(arms)) + stamp, encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
+    for left in (folder / "figures").glob("*.*"):  # of an earlier comparison of that name
+        if left.stem not in {figure.name for figure in drawn} and left.suffix in (".svg", ".png"):
+            left.unlink()
     for figure in drawn:
         save(figure.paper, folder / "figures" / figure.name)
 

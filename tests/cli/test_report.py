@@ -56,6 +56,18 @@ def test_a_page_that_shows_a_table_stays(folder, monkeypatch):
     assert drawn
 
 
+def test_figures_of_another_comparison_go(folder):
+    """What is not drawn any more would be taken for this comparison's; what somebody put there stays."""
+    (folder / "figures" / "scores-electra.svg").write_text("old")
+    (folder / "figures" / "notes.txt").write_text("mine")
+    table = reporting.read(folder)
+    reporting.write(folder, table | {"words": ["other"]}, reporting.results(table, folder)[0])
+    left = {path.name for path in (folder / "figures").iterdir()}
+    assert "scores-electra.svg" not in left
+    assert "notes.txt" in left
+    assert len(left) > 2
+
+
 def test_without_its_runs(folder):
     for run in folder.parent.glob("*-mlm-*"):
         shutil.rmtree(run)
