@@ -30,7 +30,7 @@ def show(table: Mapping[str, Any]) -> None:
             columns(listing.head, listing.rows)
             console.print()
     for sentence in table["words"]:
-        style = "yellow" if sentence in table["cautions"] else ""
+        style = "yellow" if sentence in table.get("cautions", ()) else ""
         console.print(Text(sentence, style=style), soft_wrap=not console.is_terminal)
 
 

@@ -11,7 +11,7 @@ from lmx.config import plain
 from lmx.errors import LmxError
 from lmx.runs import Run, find
 
-NUMERICS = 2  # raised when the same config comes to give other numbers, so that no old run is taken for a new one
+NUMERICS = 1  # raised when the same config comes to give other numbers, so that no old run is taken for a new one
 ELSEWHERE = ("eval", "launcher", "track", "device", "name", "group", "runs", "choices")  # who watches, where it runs
 BOOKKEEPING = ("log_every", "checkpoint_every", "keep")  # of the trainer
 

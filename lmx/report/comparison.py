@@ -79,7 +79,7 @@ class Page:
         self.specs: list[dict[str, Any]] = []
 
     def head(self) -> str:
-        words = "".join(word(sentence, self.table["cautions"]) for sentence in self.table["words"])
+        words = "".join(word(sentence, self.table.get("cautions", ())) for sentence in self.table["words"])
         matched = self.table["matched"]
         told = f"matched by {listings.SHARED.get(matched['by'], matched['by'])} to {matched['mismatch']:.1%}"
         seeds = max(len(arm["seeds"]) for arm in self.table["arms"])
