@@ -143,3 +143,16 @@ def test_the_rate_follows_the_budget(vocabulary):
     assert [mlm.rate_of(replace(keys, progress=progress)) for progress in (0.0, 0.5, 1.0)] == pytest.approx(
         [0.3, 0.2, 0.1]
     )
+
+
+def test_hidden_tokens_are_asked_in_their_places(vocabulary):
+    """With shift, at the place before."""
+    a, b, c = text = vocabulary.ordinary[:3]
+    cls, sep, mask, eos = vocabulary.cls, vocabulary.sep, vocabulary.mask, vocabulary.eos
+    hide = [np.array([True, False, True])]
+    batch = MLM(vocabulary=vocabulary, **KNOBS).hiding([text], hide)
+    assert batch.tokens.tolist() == [[cls, mask, b, mask, sep]]
+    assert batch.targets.tolist() == [[_, a, _, c, _]]
+    batch = MLM(vocabulary=vocabulary, **KNOBS | {"shift": True, "wrap": False}).hiding([text], hide)
+    assert batch.tokens.tolist() == [[eos, mask, b, mask]]
+    assert batch.targets.tolist() == [[a, _, c, _]]

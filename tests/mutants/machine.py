@@ -17,7 +17,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -82,6 +82,10 @@ class Mutant:
         before = (ROOT / self.path).read_text(encoding="utf-8").splitlines()
         lines = list(difflib.unified_diff(before, self.source().splitlines(), n=0, lineterm=""))[2:]
         return "\n".join(line for line in lines if not line.startswith("@@"))
+
+    def job(self, name: str) -> dict:
+        module = self.path.removesuffix(".py").replace("/", ".")
+        return {"name": name, "module": module, "source": self.source(), "tests": tests(self.path)}
 
     @property
     def key(self) -> str:
@@ -239,6 +243,25 @@ def explained() -> set[str]:
     return found
 
 
+def forked(jobs: Sequence[dict]) -> Iterator[dict]:
+    """What became of each, as they end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.mutants.fork"], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("".join(json.dumps(job) + "\n" for job in jobs))
+    process.stdin.close()
+    yield from map(json.loads, process.stdout)
+
+
+def remembered(names: Collection[str]) -> dict[str, dict]:
+    """Of these mutants those that were killed before."""
+    lines = DONE.read_text(encoding="utf-8").splitlines() if DONE.exists() else []
+    found = (json.loads(line) for line in lines)
+    return {one["name"]: one for one in found if one["fate"] in ("killed", "import") and one["name"] in names}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Which small changes of lmx no test notices.")
     parser.add_argument("--count", type=int, default=200)
@@ -246,44 +269,26 @@ def main() -> int:
     parser.add_argument("--only", choices=modules())
     options = parser.parse_args()
     mutants = sample(options.count, options.seed, options.only)
-    told = [json.loads(line) for line in DONE.read_text(encoding="utf-8").splitlines()] if DONE.exists() else []
-    done = {line["name"]: line for line in told if line["fate"] in ("killed", "import") and line["name"] in mutants}
-    jobs = [
-        {
-            "name": key,
-            "module": mutant.path[:-3].replace("/", "."),
-            "source": mutant.source(),
-            "tests": tests(mutant.path),
-        }
-        for key, mutant in mutants.items()
-        if key not in done
-    ]
-    fates = Counter(line["fate"] for line in done.values())
-    open_, known = [], explained()
-    suites = {" ".join(job["tests"]): job["tests"] for job in jobs}
-    jobs = [{"name": name, "tests": suite} for name, suite in suites.items()] + jobs
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.mutants.fork"], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    process.stdin.write("".join(json.dumps(job) + "\n" for job in jobs)), process.stdin.close()
+    done, known = remembered(mutants), explained()
+    left = {name: mutant for name, mutant in mutants.items() if name not in done}
+    fates, open_, passed = Counter(one["fate"] for one in done.values()), [], set()
+    DONE.parent.mkdir(exist_ok=True)
     with DONE.open("a", encoding="utf-8") as file:
-        for line in process.stdout:
-            found = json.loads(line)
-            fate = found["fate"]
-            if found["name"] in suites:
-                if fate != "survived":
-                    process.kill()
-                    sys.exit(f"without any change: {found['said']}")
-                continue
-            mutant = mutants[found["name"]]
-            file.write(line), file.flush()
-            if fate == "survived" and f"{mutant.path}\n{mutant.diff()}" in known:
-                fate = "survived, explained"
-            fates[fate] += 1
+        for found in forked([mutant.job(name) for name, mutant in left.items()]):
+            mutant, fate = mutants[found["name"]], found["fate"]
+            print(json.dumps(found), file=file, flush=True)
+            if fate == "survived":
+                passed.add(mutant.path)
+                fate = "explained" if f"{mutant.path}\n{mutant.diff()}" in known else fate
             if fate in ("survived", "error"):
                 open_.append(f"### {mutant.path}\n```diff\n{mutant.diff()}\n```\n{fate} {found.get('said', '')}")
+            fates[fate] += 1
             said = f"{fate:10} {mutant.path}  {' '.join(found['by'])}"
             print(f"{fates.total():4} of {len(mutants)}  {found['seconds']:6.2f} s  {said}", flush=True)
+    paths = {mutant.path for mutant in left.values()} - passed  # where all were killed: by a test that fails anyway?
+    for found in forked([{"name": path, "tests": tests(path)} for path in sorted(paths)]):
+        if found["fate"] != "survived":
+            sys.exit(f"{found['name']}: its tests fail as it is. Remove {DONE}.\n{found['said']}")
     print("\n\n".join(open_))
     print(", ".join(f"{number} {fate}" for fate, number in fates.most_common()))
     return min(len(open_), 1)

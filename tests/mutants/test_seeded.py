@@ -71,6 +71,7 @@ def test_names_differ_and_texts_are_there():
     assert [bug.name for bug in BUGS if bug.old == bug.new] == []
 
 
+@pytest.mark.timeout(1200)  # the first one waits for all
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_noticed(bug, fates):
     fate = fates[bug.name]
