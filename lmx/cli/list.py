@@ -88,6 +88,8 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Any = N
     console = console or Console(highlight=False)
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     table.columns[0].style, table.columns[1].style = "cyan", "dim"
+    for column in table.columns:
+        column.overflow = "fold"  # names that are cut could be taken for each other
     for row in rows:
         table.add_row(*map(Text, row))
     if console.is_terminal:

@@ -9,13 +9,15 @@ from rich.text import Text
 from lmx.cli.list import show as columns
 from lmx.report import listings
 
+UNRANKED = "†"
+
 
 def show(table: Mapping[str, Any]) -> None:
     """On stdout; whole lines where it is no terminal."""
     console = Console(highlight=False)
     spent = listings.ledger(table)
     console.print()
-    columns(["spent", *spent.head[1:]], [[row[0], row[1].replace("not matched", ""), *row[2:]] for row in spent.rows])
+    columns(["spent", *spent.head[1:]], spent.rows)
     for line in listings.conventions(table):
         console.print(Text(line), soft_wrap=not console.is_terminal)
     console.print()
@@ -25,7 +27,7 @@ def show(table: Mapping[str, Any]) -> None:
     unranked(rows, console)
     parts = len(table["rows"]) - len(rows)
     console.print(f"{parts} rows of single tasks: table.csv\n" if parts else "")
-    for listing in (listings.overall(table), tested(table), listings.native(table)):
+    for listing in (listings.overall(table), *map(tested, table["rows"]), listings.native(table)):
         if listing.rows:
             columns(listing.head, listing.rows)
             console.print()
@@ -34,20 +36,24 @@ def show(table: Mapping[str, Any]) -> None:
         console.print(Text(sentence, style=style), soft_wrap=not console.is_terminal)
 
 
-def tested(table: Mapping[str, Any]) -> listings.Listing:
+def tested(row: Mapping[str, Any]) -> listings.Listing:
     """Contrasts of more than one pair; of single pairs there is nothing to say."""
-    known = listings.contrasts(table)
-    place = known.head.index("p")
-    return listings.Listing(
-        title=known.title,
-        head=["tested", *known.head[1:]],
-        rows=[row for row in known.rows if row[place] != "–"],
-        arms=None,
-    )
+    rows = [
+        [
+            f"{one['arm']} - {one['against']}", "",
+            f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]", f"{one['p_holm']:.2g}", f"{one['detectable']:.3f}",
+            "–" if one["needed"] is None else str(one["needed"]), one["verdict"],
+        ]
+        for one in row["contrasts"]
+        if one["p_holm"] is not None
+    ]  # fmt: skip
+    title = f"tested: {listings.label(row)}, {row['unit']}"
+    head = [title, "", "difference", "p (Holm)", "detectable", "seeds needed", "verdict"]
+    return listings.Listing(title=title, head=head, rows=rows, arms=None)
 
 
 def marked(row: Mapping[str, Any]) -> str:
-    return listings.label(row) + ("" if row["ranked"] else " (not ranked)")
+    return listings.label(row) + ("" if row["ranked"] else f" {UNRANKED}")
 
 
 def unranked(rows: list[Mapping[str, Any]], console: Console) -> None:
@@ -57,4 +63,4 @@ def unranked(rows: list[Mapping[str, Any]], console: Console) -> None:
         if row["reason"]:
             reasons.setdefault(row["reason"], []).append(f"{row['yardstick']} {row['metric']}")
     for reason, names in reasons.items():
-        console.print(Text(f"not ranked: {', '.join(names)}: {reason}"), soft_wrap=not console.is_terminal)
+        console.print(Text(f"{UNRANKED} not ranked: {', '.join(names)}: {reason}"), soft_wrap=not console.is_terminal)

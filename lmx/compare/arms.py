@@ -18,7 +18,7 @@ BOOKKEEPING = ("log_every", "checkpoint_every", "keep")  # of the trainer
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """`name` is what was typed; `configs` has one config for each seed."""
+    """`name` is what was typed, without `objective.`; `configs` has one config for each seed."""
 
     name: str
     configs: Sequence[Mapping[str, Any]]
@@ -52,7 +52,7 @@ def arm(word: str, shared: Sequence[str], seeds: Sequence[int]) -> Arm:
         raise LmxError("seeds must be typed as --seeds N, got seed=: arms are paired by them.")
     config = plain(typed)
     return Arm(
-        name=" ".join([objective, *own]),
+        name=called(objective, own),
         configs=[config | {"seed": seed} for seed in seeds],
         overrides=[[*typed, f"seed={seed}"] for seed in seeds],
     )
@@ -81,8 +81,13 @@ def told_apart(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> li
         same = [numeric(other) for twin, other in zip(names, configs, strict=True) if twin == name]
         flat = flatten(numeric(config))
         own = [f"{key}={json.dumps(flat[key])}" for key in differences(same) if key in flat and key != "seed"]
-        told.append(" ".join([name, *own]))
+        told.append(called(name, own))
     return told
+
+
+def called(objective: str, own: Sequence[str]) -> str:
+    """`mlm rate=0.4`"""
+    return " ".join([objective, *(setting.removeprefix("objective.") for setting in own)])
 
 
 def identity(config: Mapping[str, Any]) -> str:

@@ -113,7 +113,7 @@ def cautions(rows: Sequence[Row], arms: Sequence[Results], flags: Mapping[str, S
 def findings(rows: Sequence[Row], arms: Sequence[Results]) -> list[str]:
     """Sentences on what was tested, and what it was seen at."""
     tested, made = of_tests(rows)
-    said = [sentence(row, one) for row, one in made if one["verdict"] in ("better", "worse")]
+    said = better([(row, one) for row, one in made if one["verdict"] in ("better", "worse")])
     said += inconclusive([(row, one) for row, one in made if one["verdict"] == "inconclusive"])
     if any(one["p_holm"] is not None for _, one in made):
         names = listed([row_name(row) for row in tested])
@@ -153,13 +153,12 @@ def floors(rows: Sequence[Row]) -> list[str]:
     """Ranked rows in which an arm is no better than what knows nothing; tasks of a yardstick that has a whole go unsaid."""
     having = {row["yardstick"] for row in rows if not row["task"]}
     shown = [row for row in rows if row["ranked"] and (not row["task"] or row["yardstick"] not in having)]
-    said = []
+    found: dict[str, list[str]] = {}
     for row in shown:
-        low = [cell for cell in row["cells"] if cell and cell["above_floor"] is False]
-        if low:
-            names = listed(sorted({cell["floor_name"] for cell in low}))
-            said.append(f"{row_name(row)} ({names}): {listed([cell['arm'] for cell in low])}")
-    return [f"Not clearly better than their floor (°): {'; '.join(said)}."] if said else []
+        if low := [cell["arm"] for cell in row["cells"] if cell and cell["above_floor"] is False]:
+            found.setdefault(listed(low), []).append(row_name(row))
+    said = "; ".join(f"{arms} in {listed(names)}" for arms, names in found.items())
+    return [f"Not clearly better than their floor (°): {said}."] if said else []
 
 
 def undecided(tested: Sequence[Row], made: Sequence[tuple[Row, Row]], flagged: Set[str]) -> list[str]:
@@ -187,15 +186,21 @@ def undecided(tested: Sequence[Row], made: Sequence[tuple[Row, Row]], flagged: S
     return said
 
 
-def sentence(row: Row, one: Row) -> str:
-    """From the side of the arm that is better."""
-    sign = 1 if one["verdict"] == "better" else -1
-    arm, against = (one["arm"], one["against"])[::sign]
-    low, high = sorted([sign * one["low"], sign * one["high"]])
-    return (
-        f"{arm} is better than {against} in {row_name(row)}: by {sign * one['mean']:.3f} {row['unit']} "
-        f"[{low:+.3f}, {high:+.3f}], p {one['p_holm']:.2g} after Holm's correction, {one['n']} pairs."
-    )
+def better(some: Sequence[tuple[Row, Row]]) -> list[str]:
+    """A sentence for each row and each arm that is better there than others, from its side."""
+    won: dict[tuple[str, str], list[str]] = {}
+    for row, one in some:
+        sign = 1 if one["verdict"] == "better" else -1
+        arm, against = (one["arm"], one["against"])[::sign]
+        low, high = sorted([sign * one["low"], sign * one["high"]])
+        told = (
+            f"than {against} by {sign * one['mean']:.3f} {row['unit']} [{low:+.3f}, {high:+.3f}] "
+            f"(p {one['p_holm']:.2g}, {one['n']} pairs)"
+        )
+        won.setdefault((arm, row_name(row)), []).append(told)
+    return [
+        f"{arm} is better in {name} {', '.join(told)}; p after Holm's correction." for (arm, name), told in won.items()
+    ]
 
 
 def inconclusive(some: Sequence[tuple[Row, Row]]) -> list[str]:
@@ -211,7 +216,7 @@ def inconclusive(some: Sequence[tuple[Row, Row]]) -> list[str]:
     else:
         more = f"{known[0]} seeds" if len(known) == 1 else f"{known[0]} to {known[-1]} seeds"
     return [
-        f"Inconclusive, which is no evidence of equality: {contrasted(some)}. Differences of the size that was seen "
+        f"Inconclusive, which is no evidence of equality: {contrasted(some)}. Differences of the size and spread that were seen "
         f"would be found, four times in five, with {more}."
     ]
 

@@ -119,7 +119,12 @@ class Page:
         whole = listings.overall(self.table)
         spent = [f"<p>{escape(told)}</p>" for told in listings.conventions(self.table)]
         return [
-            section("Spent", "Means over seeds.", self.listing(listings.ledger(self.table)), *spent),
+            section(
+                "Spent",
+                "Means over seeds. What is not marked was not matched.",
+                self.listing(listings.ledger(self.table)),
+                *spent,
+            ),
             section("Yardsticks", SPREAD, self.listing(listings.yardsticks(self.table)), *self.part("scores")),
             section("Over tasks", over, self.listing(whole)) if whole.rows else "",
             section("Contrasts", tested, self.listing(contrasts)) if contrasts.rows else "",

@@ -26,7 +26,7 @@ def ledger(table: Mapping[str, Any]) -> Listing:
     matched = table["matched"]["by"]
     rows = []
     for key in ("flops", "tokens", "positions", "targets", "steps", "epochs", "seconds"):
-        told = f"matched to {table['matched']['mismatch']:.1%}" if key == matched else "not matched"
+        told = f"matched to {table['matched']['mismatch']:.1%}" if key == matched else ""
         shown = clock if key == "seconds" else short
         rows.append([SHARED.get(key, key), told, *(shown(arm["ledger"][key]) for arm in table["arms"])])
     each = [arm["ledger"]["flops"] / arm["ledger"]["tokens"] for arm in table["arms"]]
@@ -79,7 +79,8 @@ def overall(table: Mapping[str, Any]) -> Listing:
     """Tasks in one number, where 0 is the floor and 1 all right; then how often an arm is ahead of that of the column."""
     rows = []
     for one in table.get("overall", ()):
-        told = f"{one['arms'][0]['name']} of {one['tasks']} tasks"
+        few = ", too few seeds for intervals" if one["arms"][0]["low"] is None else ""
+        told = f"{one['arms'][0]['name']} of {one['tasks']} tasks{few}"
         rows.append([f"{one['yardstick']} {one['metric']}", told, *map(interval, one["arms"])])
         known = {(pair["arm"], pair["against"]): pair for pair in one["pairs"] if pair["probability"] is not None}
         known |= {(other, arm): mirrored(pair) for (arm, other), pair in known.items()}
@@ -87,7 +88,7 @@ def overall(table: Mapping[str, Any]) -> Listing:
         for arm in having:
             cells = [interval(known[arm, other]) if (arm, other) in known else "" for other in names(table)]
             rows.append([f"P({arm} > …)", "", *cells])
-    return Listing(title="Over tasks", head=["over tasks", "", *names(table)], rows=rows, arms=2)
+    return Listing(title="Over tasks", head=["over tasks (0 floor, 1 all right)", "", *names(table)], rows=rows, arms=2)
 
 
 def mirrored(pair: Mapping[str, Any]) -> dict[str, Any]:

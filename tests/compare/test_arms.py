@@ -68,7 +68,7 @@ def test_identity_survives_the_file(tmp_path):
 
 def test_arms_are_paired_by_seed():
     found = arms(["clm", "mlm objective.rate=0.4"], [BUDGET], range(3))
-    assert [arm.name for arm in found] == ["clm", "mlm objective.rate=0.4"]
+    assert [arm.name for arm in found] == ["clm", "mlm rate=0.4"]
     assert [[config["seed"] for config in arm.configs] for arm in found] == [[0, 1, 2]] * 2
     assert found[1].configs[0]["objective"]["rate"] == 0.4
     assert plain(found[1].overrides[2]) == found[1].configs[2], "what is written down makes the same run"
@@ -97,8 +97,8 @@ def test_runs_as_they_are_become_arms(tmp_path):
     found = named([run(tmp_path), *runs])
     assert {name: len(group) for name, group in found.items()} == {
         "clm": 1,
-        "mlm objective.rate=0.15": 2,
-        "mlm objective.rate=0.4": 2,
+        "mlm rate=0.15": 2,
+        "mlm rate=0.4": 2,
     }
     with pytest.raises(LmxError, match="--runs must differ"):
         named([runs[0], run(tmp_path, "mlm", 0, "objective.rate=0.15", "track=none")])

@@ -75,14 +75,14 @@ def test_only_scores_and_exact_likelihoods_are_ranked(tmp_path, ours, theirs, un
     (one,) = found["rows"]
     assert (one["ranked"], one["primary"], bool(one["contrasts"])) == (ranked, ranked, ranked)
     assert (one["reason"] is None) == ranked
-    assert bool(said(found, "better than")) == ranked
+    assert bool(said(found, "is better in")) == ranked
     assert bool(said(found, "Nothing was tested")) != ranked
 
 
 def test_a_description_is_not_ranked(tmp_path):
     found = table(*(arm(tmp_path, name, values, better="neither") for name, values in (("clm", GOOD), ("mlm", BAD))))
     assert not found["rows"][0]["ranked"]
-    assert not said(found, "better than")
+    assert not said(found, "is better in")
 
 
 def test_native_losses_stand_apart(tmp_path):
@@ -101,14 +101,14 @@ def test_a_difference_is_found_and_said_from_the_better_side(tmp_path):
     (contrast,) = found["rows"][0]["contrasts"]
     assert (contrast["arm"], contrast["against"], contrast["verdict"], contrast["n"]) == ("mlm", "clm", "better", 5)
     assert contrast["mean"] == pytest.approx(0.1)
-    (sentence,) = said(found, "better than")
-    assert sentence.startswith("mlm is better than clm in minimal_pairs accuracy: by 0.100 share [+0.0")
+    (sentence,) = said(found, "is better in")
+    assert sentence.startswith("mlm is better in minimal_pairs accuracy than clm by 0.100 share [+0.0")
     assert "5 pairs" in sentence
 
 
 def test_lower_may_be_better(tmp_path):
     arms = [arm(tmp_path, name, values, better="lower", floor=2.0) for name, values in (("clm", BAD), ("mlm", GOOD))]
-    assert said(table(*arms), "clm is better than mlm")
+    assert said(table(*arms), "clm is better in minimal_pairs accuracy than mlm")
 
 
 def test_order_changes_nothing_but_the_order(tmp_path):
@@ -146,7 +146,7 @@ def test_one_seed_has_no_verdict(tmp_path):
     assert contrast["verdict"] == "one seed"
     assert contrast["p"] is contrast["low"] is contrast["detectable"] is None
     assert said(found, "One seed: no verdict", "--seeds 5")
-    assert not said(found, "better than")
+    assert not said(found, "is better in")
     assert not said(found, "Tested")
 
 
@@ -191,7 +191,7 @@ def test_two_arms_at_their_floor_are_not_ranked(tmp_path):
     found = table(arm(tmp_path, "clm", chance[0]), arm(tmp_path, "mlm", chance[1]), arm(tmp_path, "span", GOOD))
     verdicts = {(one["arm"], one["against"]): one["verdict"] for one in found["rows"][0]["contrasts"]}
     assert verdicts == {("mlm", "clm"): "at floor", ("span", "clm"): "better", ("span", "mlm"): "better"}
-    assert said(found, "Not clearly better than their floor", "minimal_pairs accuracy (chance): clm, mlm")
+    assert said(found, "Not clearly better than their floor", "clm, mlm in minimal_pairs accuracy.")
     assert said(found, "No verdict on arms that are both at their floor: minimal_pairs accuracy (clm and mlm)")
 
 
@@ -218,7 +218,7 @@ def test_an_arm_on_its_plateau_gets_no_verdict(tmp_path):
     assert found["rows"][0]["contrasts"][0]["verdict"] == "flagged"
     assert said(found, "mlm has not left its plateau (all 5 seeds)")
     assert said(found, "No verdict on mlm: see above.")
-    assert not said(found, "better than")
+    assert not said(found, "is better in")
     assert found["words"].index(said(found, "plateau")[0]) == 0, "cautions come first"
 
 
