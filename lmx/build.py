@@ -59,7 +59,7 @@ def resolve(name: Any) -> type:
         found = getattr(importlib.import_module(module), short, None)
     except ModuleNotFoundError as error:
         if not error.name or not f"{module}.".startswith(f"{error.name}."):
-            raise  # a dependency is not installed
+            raise LmxError(f"{short} needs the package {error.name}. Type pip install {error.name}.") from error
         found = None
     if not isinstance(found, type) or f"{found.__module__}.{found.__qualname__}" != name:
         raise LmxError(f"_target_ must be a class defined in {plugins.homes()}, got {name!r:.60}.")

@@ -20,6 +20,12 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    lm_eval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASKS", help="Tasks of lm-eval, or YAML files of tasks, with commas between: lm_eval.tasks."
+        ),
+    ] = None,
     runs: Annotated[str | None, typer.Option(help="The folder of the run, if not ./runs.")] = None,
     plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -30,6 +36,7 @@ def evaluate(
     lmx evaluate RUN
     lmx evaluate RUN minimal_pairs
     lmx evaluate RUN minimal_pairs.path=my/blimp
+    lmx evaluate --lm-eval lambada_openai,blimp RUN
     """
     from lmx.cli.evaluating import lines, measure, yardsticks
     from lmx.errors import LmxError
@@ -38,7 +45,8 @@ def evaluate(
     name, _, step = run.partition("@")
     if step and not step.isdigit():
         raise LmxError(f"RUN@STEP must be a run and the number of a step, got {run}.")
-    nodes = yardsticks(words or [])
+    tasks = [] if lm_eval is None else ["lm_eval.tasks='" + lm_eval.replace("'", "\\'") + "'"]
+    nodes = yardsticks([*(words or []), *tasks])
     opened = Run.open(name, root({"runs": runs}))
     measure(opened, int(step) if step else None, nodes)
     found = lines(opened, int(step) if step else None, nodes)

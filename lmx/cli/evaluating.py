@@ -18,19 +18,21 @@ from lmx.errors import LmxError, nearest
 from lmx.runs import Run
 
 GROUP = "eval/yardstick"
+TOLD = ("lm_eval",)  # not among all: it must be told what to measure
 
 
 def yardsticks(words: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """name -> config node, of `minimal_pairs probe minimal_pairs.path=x`; all of them where none is named."""
+    """name -> config node, of `minimal_pairs probe minimal_pairs.path=x`; all that need no more where none is named."""
     known = choices(GROUP)
     settings = [word.removeprefix("eval.") for word in words if "=" in word]
-    if "all" in words:
-        words = [word for word in words if word != "all"] + list(known)
+    every = "all" in words
+    words = [word for word in words if word != "all"]
     names = [word for word in words if "=" not in word] + [setting.partition(".")[0] for setting in settings]
     for name in names:
         if name not in known:
             raise LmxError(f"YARDSTICK must be one of {', '.join(known)}, got {name!r}.{nearest(name, known)}")
-    chosen = list(dict.fromkeys(names or known))
+    others = [name for name in known if name not in TOLD] if every or not names else []
+    chosen = list(dict.fromkeys([*names, *others]))
     overrides = [f"eval.yardsticks.{name}={name}" for name in chosen]
     config: Any = OmegaConf.to_container(load([*overrides, *(f"eval.yardsticks.{setting}" for setting in settings)]))
     return config["eval"]["yardsticks"]

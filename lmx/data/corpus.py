@@ -66,8 +66,8 @@ class Documents:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Read-only. `fingerprint` is `<vocabulary>/<training tokens>/<held-out tokens>`: what a checkpoint's data position means, and
-    what its scores were measured on."""
+    """Read-only. `fingerprint` is `<vocabulary>/<training tokens>/<held-out tokens>`: what a checkpoint's data position
+    means, and what its scores were measured on."""
 
     train: Documents
     validation: Documents

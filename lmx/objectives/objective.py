@@ -114,6 +114,10 @@ class Objective(nn.Module, ABC):
         """[B, L] float32, -log p of each target of `following` or `hiding`; 0 where nothing is asked."""
         raise TypeError(f"{type(self).__name__} does not predict tokens")
 
+    def best(self, model: Transformer, batch: Batch) -> Tensor:
+        """[B, L] 1 where a target of `following` or `hiding` is the most likely token, else 0"""
+        raise TypeError(f"{type(self).__name__} does not predict tokens")
+
     def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
         """One text [n] a row, framed as in training and nothing hidden; its tokens are the targets at their own places.
 
@@ -153,9 +157,17 @@ class Prediction(Objective):
         """[B, L, D], from which the targets are predicted"""
         return model(batch)
 
+    def posed(self, model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states of what is asked [N, D], its targets [N] and flat places [N]; IGNORE and -1 where nothing is."""
+        return *asked(self.hidden(model, batch), batch), places(batch)
+
     def nats(self, model: Transformer, batch: Batch) -> Tensor:
-        hidden, targets = asked(self.hidden(model, batch), batch)
-        return spread(self.score(hidden, self.output_weight(model), targets)[2], places(batch), batch)
+        hidden, targets, index = self.posed(model, batch)
+        return spread(self.score(hidden, self.output_weight(model), targets)[2], index, batch)
+
+    def best(self, model: Transformer, batch: Batch) -> Tensor:
+        hidden, targets, index = self.posed(model, batch)
+        return spread((self.logits(model, hidden).argmax(-1) == targets).float(), index, batch)
 
     def output_weight(self, model: Transformer) -> Tensor:
         """[V, D], a row for each entry of the vocabulary"""

@@ -28,7 +28,7 @@ from lmx.nn.attention import View, attend
 from lmx.nn.block import Block
 from lmx.nn.cache import Cache
 from lmx.nn.transformer import Transformer
-from lmx.objectives.objective import Prediction, continued, plain, spread, stack
+from lmx.objectives.objective import Prediction, continued, plain, stack
 from lmx.objectives.writing import Opening
 
 LONGEST = 5  # words of a span; P(n) is proportional to 1/n
@@ -162,12 +162,11 @@ class XLNet(Prediction):
         """The content stream, which sees all of a text whose tokens are not asked."""
         return plain(texts, end=[self.vocabulary.sep, self.vocabulary.cls])
 
-    def nats(self, model: Transformer, batch: Batch) -> Tensor:
+    def posed(self, model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         assert isinstance(batch, PermutedBatch)
         hidden, answer = self.query(model, batch).flatten(0, 1), batch.answer.flatten()
-        rows = self.score(hidden, self.output_weight(model), answer)[2]
         row = torch.arange(len(batch.query), device=answer.device)[:, None] * batch.tokens.shape[1]
-        return spread(rows, (row + batch.query).flatten().masked_fill(answer == IGNORE, -1), batch)
+        return hidden, answer, (row + batch.query).flatten().masked_fill(answer == IGNORE, -1)
 
     def query(self, model: Transformer, batch: PermutedBatch) -> Tensor:
         """[B, Q, D] the query stream's hidden states, normalised"""
