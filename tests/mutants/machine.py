@@ -45,7 +45,7 @@ WORDS = {
     "electra": "electra or gdes",
     "fim": "fim", "fix_the_bug": "fix_the_bug", "glm": "glm", "mixture": "ul2 or mixture or biphasic",
     "mlm": "bert or mlm or selection",
-    "mlm_uniform": "mlm_uniform", "mtp": "mtp or draft", "objective": "clm or mlm or fim or ul2 or contrastive or nsp or electra",
+    "mlm_uniform": "mlm_uniform", "mtp": "mtp or draft", "objective": "clm or roberta or t5 or fim or nsp or contrastive",
     "prefix_lm": "prefix_lm", "retromae": "retromae", "segment_pair": "nsp or sop or segment_pair", "sft": "sft",
     "span": "span or t5",
     "text_to_text": "span or prefix_lm or bart", "writing": "clm or span", "xlnet": "xlnet",
@@ -208,15 +208,18 @@ def tests(path: str) -> list[str]:
     name = Path(path).stem
     own = [f"tests/{folder}/test_{file}.py" for folder in ("golden", "props") for file in (name, name + "s")]
     more = {"mlm": ["tests/props/test_selection.py"], "mixture": ["tests/golden/test_ul2.py"]}.get(name, [])
+    words = WORDS[name]
     if name in ("objective", "text_to_text", "asking"):
-        more = [f"tests/golden/test_{file}.py" for file in ("clm", "prefix_lm", "span", "fim", "segment_pair")]
+        files = ("clm", "prefix_lm", "span", "fim", "segment_pair")
+        more = [f"tests/golden/test_{file}.py" for file in files]
+        words = " or ".join([words, *(f"test_{file}" for file in files)])
     return [
         *(file for file in own if (ROOT / file).exists()),
         *more,
         *EACH,
         *SHOWN,
         "-k",
-        f"{WORDS[name]} or test_{name}",
+        f"{words} or test_{name}",
     ]
 
 
