@@ -7,9 +7,10 @@ With sentences 10 11, 12 and 13 14, [CLS] 2 and [SEP] 3, cut after the first:
     nsp, another document   2 10 11 3 21 22 23 3             0 0 0 0 1 1 1 1              1
     sop, swapped            2 12 13 14 3 10 11 3             0 0 0 0 0 1 1 1              1
 
-A sample is a stretch of one document; its last sentence may be cut, and so is that of another document's segment, which is as
-long as the one it replaces: neither length nor ending tells them apart. `relation=none` is the control: the format without the
-question.
+A sample is a stretch of one document; its first and last sentence may be cut. So is the last one of another document's segment,
+which is as long as the one it replaces: neither length nor ending tells them apart. Where the question is the order, a cut
+sentence would tell which segment came last: only whole sentences are kept. `relation=none` is the control: the format without
+the question.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,16 +94,24 @@ class SegmentPair(MLM):
         text, document = longest(sample, self.vocabulary.eos)
         if rng.random() < self.short:
             text = text[: int(rng.integers(2, max(2, len(text)) + 1))]
+        whole = self.sentences(text)
+        if self.relation == "sop" and len(whole):
+            text = whole
         ends = np.flatnonzero(self.vocabulary.ends_sentence[text[:-1]]) + 1
         cut = int(rng.choice(ends)) if len(ends) else max(1, len(text) // 2)
         first, second, luck = text[:cut], text[cut:], rng.random() < 0.5
         if self.relation == "sop":
-            if len(ends) == 0:  # one sentence has no order
+            if len(ends) == 0 or len(whole) == 0:  # one sentence has no order
                 return first, second, IGNORE
             return (second, first, 1) if luck else (first, second, 0)
         if self.relation == "nsp" and (luck or len(ends) == 0):
             return first, self.random_segment(documents, document, len(second), rng), 1
         return first, second, 0 if self.relation == "nsp" else IGNORE
+
+    def sentences(self, text: np.ndarray) -> np.ndarray:
+        """The whole sentences of a stretch."""
+        ends = np.flatnonzero(self.vocabulary.ends_sentence[text]) + 1
+        return text[ends[0] : ends[-1]] if len(ends) else text[:0]
 
     def random_segment(self, documents: Documents, document: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """The first `size` tokens from a random sentence of another document, or of the same one."""
