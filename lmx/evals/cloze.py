@@ -17,8 +17,8 @@ from annotated_types import Interval
 
 from lmx.data.files import checked
 from lmx.evals.gaps import Item, ends, last, middle, posed, shortened
-from lmx.evals.items import items
 from lmx.evals.ngram import Ngrams
+from lmx.evals.records import items
 from lmx.evals.scoring import Asker, Question, Scorer, scorers
 from lmx.evals.texts import longest
 from lmx.evals.yardstick import Report, Row, Subject, Yardstick
@@ -70,7 +70,7 @@ class Cloze(Yardstick):
         if self.path is None:
             documents = (vocabulary.decode(held_out[number]) for number in range(len(held_out)))
             return list(ends(documents, vocabulary, most))
-        given = items("cloze.path", self.path, self.split, needs="text")
+        given = items("cloze", self.path, self.split, needs="text")
         texts = [checked(row, "text", where, advice="").rstrip(CLOSING) for where, _, row in given]
         return list(shortened(texts, vocabulary, most))
 

@@ -18,14 +18,13 @@ from annotated_types import Interval
 
 from lmx.data.files import checked
 from lmx.evals.grammar import Pair, embedded
-from lmx.evals.items import items
 from lmx.evals.ngram import Ngrams
+from lmx.evals.records import items
 from lmx.evals.scoring import Scorer, scorers
 from lmx.evals.texts import longest
 from lmx.evals.yardstick import Report, Row, Subject, Yardstick
 
 TIE = 1e-4  # nats; sums in fp32 tell no finer
-KEY = "minimal_pairs.path"
 
 Values = Mapping[str, np.ndarray]  # phenomenon -> one number a pair
 
@@ -88,7 +87,7 @@ class MinimalPairs(Yardstick):
         if self.path is None:
             yield from embedded(self.pairs)
             return
-        for where, part, row in items(KEY, self.path, self.split, needs="sentence_good"):
+        for where, part, row in items("minimal_pairs", self.path, self.split, needs="sentence_good"):
             good, bad = (checked(row, f"sentence_{name}", where, advice="") for name in ("good", "bad"))
             yield Pair(phenomenon=str(row.get(self.phenomenon, part)), good=good, bad=bad)
 

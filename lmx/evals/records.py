@@ -1,7 +1,10 @@
-"""Rows of labelled files: JSON lines, TSV as GLUE has it, CSV, a dataset of the hub. Raises LmxError that names the key."""
+"""Rows of files that a user names for a task: JSON lines, plain lines, TSV as GLUE has it, CSV, a dataset of the hub.
+
+`key` is the yardstick, whose settings messages name. `items` are whole rows of one split, `records` the values of some columns by
+split. Both take a file, a folder, a glob, or hub:NAMESPACE/NAME[/CONFIGURATION].
+"""
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,62 +15,79 @@ from lmx.errors import DataError, LmxError, nearest
 
 Column = int | str  # a field, or the number of a column in a file without a header
 Record = list[Any]  # the values of the columns that were asked for
+Row = tuple[str, dict[Any, Any]]  # where it stands, and what it has
+Item = tuple[
+    str, str, dict[str, Any]
+]  # where it stands; the file's name without endings, or the configuration; the row
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".tsv", ".csv")
+JSON = (".jsonl", ".ndjson", ".json")
+LINES = (".txt", ".text")
+TABLES = (".tsv", ".csv")
 SPLIT = re.compile(r"(?<![a-z])(?:(train|training)|(valid|validation|val|dev)|(test))(?![a-z])")
 SPLITS = ("train", "dev", "test")
 HUB = "hub:"
 
 
-def records(key: str, path: str, columns: Mapping[str, Column]) -> dict[str | None, list[Record]]:
-    """split, or None where no file's name says it -> its rows. `key` is what messages call the setting of `path`."""
+def items(key: str, path: str, split: str, needs: str) -> Iterator[Item]:
+    """Raises DataError. A plain line is {"text": line}. Of several files, those whose first row lacks the field that the task
+    `needs` are something else, and passed over; of a dataset without a configuration, all of them are read."""
     if path.startswith(HUB):
-        return hub(key, path.removeprefix(HUB), columns)
+        repository, config = on_hub(key, path)
+        try:
+            for part in [config] if config else readers.configurations(repository):
+                for number, row in enumerate(readers.load(repository, name=part, split=split), start=1):
+                    yield f"{path.removeprefix(HUB)}: {part} row {number}", str(part), row
+        except Exception as error:  # whatever `datasets` raises
+            raise DataError(f"{key}.path={path}: {readers.cause(error)}") from None
+        return
+    found = files.files(path, (*JSON, *LINES), f"{key}.path")
+    fitting = [file for file in found if len(found) == 1 or needs in next(rows(file), ("", {}))[1]]
+    if not fitting:
+        raise DataError(f"{key}.path: no file of {path} has rows with the field '{needs}'.")
+    for file in fitting:
+        yield from ((where, file.name.partition(".")[0], row) for where, row in rows(file))
+
+
+def records(key: str, path: str, columns: Mapping[str, Column]) -> dict[str | None, list[Record]]:
+    """split, or None where no file's name says it -> its rows. `columns` has, by their settings, those that are wanted.
+
+    Raises LmxError.
+    """
+    if path.startswith(HUB):
+        return hub_records(key, path, columns)
+    header = not all(isinstance(column, int) for column in columns.values())
     found: dict[str | None, list[Record]] = {}
-    for file in named(key, path):
+    for file in files.files(path, (*JSON, *TABLES), f"{key}.path"):
         match = SPLIT.search(file.name.lower())
         split = SPLITS[match.lastindex - 1] if match and match.lastindex else None
-        found.setdefault(split, []).extend(rows(file, columns))
+        found.setdefault(split, []).extend(picked(row, columns, where) for where, row in rows(file, header))
     return found
 
 
-def named(key: str, path: str) -> list[Path]:
-    """The files of a path, folder or glob."""
-    try:
-        return files.files(path, SUFFIXES)
-    except DataError as error:
-        raise LmxError(str(error).replace("data.path", f"{key}.path")) from None
-
-
-def rows(file: Path, columns: Mapping[str, Column]) -> Iterator[Record]:
+def rows(file: Path, header: bool = True) -> Iterator[Row]:
+    """What a file has. Without a header, columns of TSV and CSV have numbers."""
     name = files.plain(file)
-    if name.endswith((".tsv", ".csv")):
-        yield from separated(file, name.endswith(".tsv"), columns)
-        return
-    for number, line in enumerate(files.lines(file), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise LmxError(f"{file}: line {number}: not JSON ({error}); a truncated file?") from None
-            yield picked(row, columns, f"{file}: line {number}")
+    if name.endswith(TABLES):
+        return separated(file, name.endswith(".tsv"), header)
+    if name.endswith(LINES):
+        lines = (line.strip() for line in files.lines(file))
+        return ((f"{file}: line {number}", {"text": line}) for number, line in enumerate(lines, start=1) if line)
+    return files.json_rows(file)
 
 
-def separated(file: Path, tabs: bool, columns: Mapping[str, Column]) -> Iterator[Record]:
-    """Without a header where all columns are numbers. In TSV a quotation mark is no more than that."""
+def separated(file: Path, tabs: bool, header: bool) -> Iterator[Row]:
+    """In TSV a quotation mark is no more than that."""
     lines = files.lines(file)
     reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines)
-    header = None if all(isinstance(column, int) for column in columns.values()) else next(reader, [])
+    names = next(reader, []) if header else None
     for cells in reader:
         if cells:
-            row = dict(enumerate(cells)) if header is None else dict(zip(header, cells, strict=False))
-            yield picked(row, columns, f"{file}: line {reader.line_num}")
+            row = dict(enumerate(cells)) if names is None else dict(zip(names, cells, strict=False))
+            yield f"{file}: line {reader.line_num}", row
 
 
-def picked(row: Any, columns: Mapping[str, Column], where: str) -> Record:
+def picked(row: Mapping[Column, Any], columns: Mapping[str, Column], where: str) -> Record:
     """Raises LmxError for a column that is not there."""
-    if not isinstance(row, dict):
-        raise LmxError(f"{where}: an object with fields is expected, got {row!r:.40}.")
     for key, column in columns.items():
         if column not in row:
             known = ", ".join(map(str, row)) or "none"
@@ -77,26 +97,33 @@ def picked(row: Any, columns: Mapping[str, Column], where: str) -> Record:
     return [row[column] for column in columns.values()]
 
 
-def hub(key: str, name: str, columns: Mapping[str, Column]) -> dict[str | None, list[Record]]:
-    """NAMESPACE/NAME or NAMESPACE/NAME/CONFIG"""
-    parts = name.split("/")
-    repository, config = "/".join(parts[:2]), "/".join(parts[2:]) or None
+def on_hub(key: str, path: str) -> tuple[str, str | None]:
+    """Repository and configuration. Raises DataError where the hub cannot be reached."""
     if not readers.reachable():
-        raise LmxError(
-            f"{key}.path must be a file here, where no hub can be reached, got {HUB}{name}. Type {key}.path=FILE."
+        raise DataError(
+            f"{key}.path must be null or local where the Hugging Face hub cannot be reached, got {path}. Type {key}.path=null "
+            f"for what is embedded, {key}.path=FILE for your own."
         )
+    parts = path.removeprefix(HUB).split("/", 2)
+    return "/".join(parts[:2]), parts[2] if len(parts) > 2 else None
+
+
+def hub_records(key: str, path: str, columns: Mapping[str, Column]) -> dict[str | None, list[Record]]:
+    """A dataset need not have all splits, but it must have one to train on."""
+    repository, config = on_hub(key, path)
     found: dict[str | None, list[Record]] = {}
     for split, theirs in zip(SPLITS, files.SPLITS, strict=True):
         try:
             dataset = readers.load(repository, name=config, split=theirs)
+            place = path.removeprefix(HUB)
             found[split] = [
-                picked(row, columns, f"{name}: row {number}") for number, row in enumerate(dataset, start=1)
+                picked(row, columns, f"{place}: row {number}") for number, row in enumerate(dataset, start=1)
             ]
         except LmxError:
             raise
         except Exception as error:
             if split == "train":
-                raise LmxError(f"{key}.path={HUB}{name}: {readers.cause(error)}") from None
+                raise LmxError(f"{key}.path={path}: {readers.cause(error)}") from None
     return found
 
 
