@@ -1,9 +1,7 @@
 """A comparison as one page: opens from a disk, fetches nothing; charts that can be switched, tables, light, dark and on paper."""
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from lmx.report.charts import COLORS, SIGNS, script
 from lmx.report.curves import AXES
 from lmx.report.figures import Figure
 from lmx.report.listings import Listing
+from lmx.report.markup import embedded, owner, section, shade, tabulated, word
 from lmx.report.page import CSS, article, legend
 from lmx.report.sheet import sheet
 
@@ -54,20 +53,6 @@ def document(
         f'<script type="application/json" id="specs">{embedded(page.specs)}</script>'
         f"{library}<script>{code}</script></body></html>\n"
     )
-
-
-def embedded(value: Any) -> str:
-    """JSON that cannot end the element it stands in."""
-    return json.dumps(finite(value), allow_nan=False).replace("<", "\\u003c")
-
-
-def finite(value: Any) -> Any:
-    """Without what JSON has no number for."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 class Page:
@@ -169,24 +154,10 @@ class Page:
         return f'<figure id="{escape(one.name)}">{heading}{inner}{notes}</figure>'
 
     def listing(self, one: Listing, style: str = "") -> str:
-        if not one.rows:
-            return "<p class=faint>None.</p>"
-
-        first = len(one.head) if one.arms is None else one.arms
-
-        def line(cells: Sequence[str], tag: str) -> str:
-            return "".join(
-                f"<{tag}{self.owner(place - first)}>{escape(cell)}</{tag}>" for place, cell in enumerate(cells)
-            )
-
-        body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in one.rows)
-        return (
-            f'<div class=scroll><table class="{style}"><thead><tr>{line(one.head, "th")}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>"
-        )
+        return tabulated(one, len(self.names), style)
 
     def owner(self, place: int) -> str:
-        return f' data-arm="{place}"' if 0 <= place < len(self.names) else ""
+        return owner(place, len(self.names))
 
     def cross(self) -> str:
         """A row a model, so that it is read along a training; shades by column are of what frequencies give."""
@@ -255,22 +226,3 @@ class Page:
         facts = [result.run.read_json("environment.json") for arm in self.arms for result in arm.runs]
         tables = [self.listing(one, "differences") for one in (listings.environment(facts), listings.runs(self.table))]
         return section("Environment and runs", "", *tables)
-
-
-def word(sentence: str, cautions: Sequence[str]) -> str:
-    """One of the words at the top; what takes something back looks like it."""
-    if sentence in cautions:
-        return f"<li class=flag><b>⚠</b> {escape(sentence)}</li>"
-    return f"<li>{escape(sentence)}</li>"
-
-
-def section(title: str, about: str, *parts: str) -> str:
-    told = f"<p class=faint>{escape(about)}</p>" if about else ""
-    return f"<section><h2>{escape(title)}</h2>{told}{''.join(parts)}</section>\n"
-
-
-def shade(cell: Mapping[str, Any] | None) -> str:
-    if cell is None:
-        return '<td style="--share:0%">–</td>'
-    share = max(0.0, 1 - cell["mean"] / cell["floor"]) if cell["floor"] else 0.0
-    return f'<td style="--share:{min(share, 0.8):.0%}" title="{escape(listings.value(cell))}">{cell["mean"]:.3f}</td>'

@@ -177,7 +177,9 @@ def desk(tmp_path, monkeypatch):
 
 def compare(folder: Path, *words: str, seeds: int = 2, **changes: Any):
     asked = {"name": None, "chosen": "", "evaluations": [], "plan": False, "tune": None} | changes
-    return comparing.compare([*words, BUDGET, f"runs={folder}"], seeds=seeds, **asked)
+    found = comparing.compare([*words, BUDGET, f"runs={folder}"], seeds=seeds, **asked)
+    assert found is not None
+    return found
 
 
 def test_what_is_there_is_neither_made_nor_measured_again(tmp_path, desk):
@@ -231,6 +233,7 @@ def test_runs_that_exist_are_measured_and_compared(tmp_path, desk):
     chosen = ",".join(str(one.path) for one in [*runs, lost])
     asked = {"seeds": 1, "name": None, "evaluations": [], "plan": False, "tune": None}
     found = comparing.compare([], chosen=chosen, **asked)
+    assert found is not None
     assert [(arm["name"], arm["seeds"]) for arm in found["arms"]] == [("clm", [0, 1]), ("mlm", [0, 1])]
     assert found["failed"] == {"mlm seed 2": "not finite"}
     with pytest.raises(LmxError, match="--runs must stand alone"):
