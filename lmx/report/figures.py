@@ -39,7 +39,7 @@ def figures(table: Mapping[str, Any], arms: Sequence[Results]) -> list[Figure]:
         *scored(table["rows"], live, paper),
         *own(native_panels(arms), live, paper),
         *(drawn(panel, live, paper) for panel in panels),
-        *(found for panel in panels if (found := frontier(panel, flagged, names))),
+        *(found for panel in panels if (found := frontier(panel, flagged | at_floor(panel, table["rows"]), names))),
         *cross(table["rows"], names),
     ]
 
@@ -79,6 +79,12 @@ def frontier(panel: Panel, flagged: set[str], names: Sequence[str]) -> Figure | 
         panels=[("", None, charts.curves(panel, live, log=True))],
         paper=charts.curves(panel, paper, log=True),
     )
+
+
+def at_floor(panel: Panel, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Arms whose last score anybody has who knows nothing."""
+    cells = [cell for row in rows if row["key"] == panel.title for cell in row["cells"] if cell]
+    return {cell["arm"] for cell in cells if cell.get("above_floor") is False}
 
 
 def scored(rows: Sequence[Mapping[str, Any]], live: Look, paper: Look) -> list[Figure]:

@@ -1,11 +1,13 @@
 """How many FLOPs an arm needs for a score of another: a ratio with an interval over seeds, or nothing where it is not known.
 
 The weaker arm's last score is the target. The other has reached it at the evaluation from which on it stays there, by a line
-in log FLOPs. Arms that are flagged, a single seed, and a seed that is there at its first evaluation or never: no ratio.
+in log FLOPs. Arms that are flagged or at their floor, a single seed, and a seed that is there at its first evaluation or never:
+no ratio.
 """
 
 import math
 from collections.abc import Set
+from itertools import combinations
 
 import numpy as np
 
@@ -16,11 +18,11 @@ FEWEST = 3  # evaluations of a curve
 
 
 def sentences(panel: Panel, flagged: Set[str]) -> list[str]:
-    """One for each arm whose ratio to the first is known."""
+    """One for every two arms whose ratio is known."""
     if panel.reason is not None or panel.better == "neither":
         return []
     fit = [one for one in panel.curves if one.arm not in flagged]
-    return [told for other in fit[1:] if (told := sentence(panel, fit[0], other))]
+    return [told for pair in combinations(fit, 2) if (told := sentence(panel, *pair))]
 
 
 def sentence(panel: Panel, one: Curve, other: Curve) -> str | None:
@@ -30,7 +32,7 @@ def sentence(panel: Panel, one: Curve, other: Curve) -> str | None:
     ours, theirs = (one, other) if ahead > 0 else (other, one)
     ratios = [ratio(ours.seeds[seed], theirs.seeds[seed], sign) for seed in seeds]
     known = [math.log(found) for found in ratios if found is not None]
-    if len(known) < max(2, len(seeds)):
+    if ahead == 0 or len(known) < max(2, len(seeds)):
         return None
     found = effect(known)
     q, low, high = (math.exp(value) for value in (found.mean, found.interval.low, found.interval.high))

@@ -81,6 +81,27 @@ def test_ratio_of_flops(toy):
     assert sentences(yardstick_panels(arms, [])[0], set()) == []
 
 
+def test_ratios_are_of_every_two_arms(toy):
+    """So the order of arms decides nothing; span and mlm are equally fast."""
+    table, arms = toy
+    said = [sorted(sentences(yardstick_panels(order, table["rows"])[0], set())) for order in (arms, arms[::-1])]
+    assert said[0] == said[1]
+    assert [re.findall(r"clm|mlm's|span's", sentence)[:2] for sentence in said[0]] == [
+        ["clm", "mlm's"],
+        ["clm", "span's"],
+    ]
+
+
+def test_no_ratio_to_what_anybody_has(toy):
+    """FLOPs for a score at chance are FLOPs for nothing."""
+    table, arms = toy
+    for row in table["rows"]:
+        for cell in filter(None, row["cells"]):
+            cell["above_floor"] = cell["arm"] != "mlm"
+    (note,) = next(figure for figure in figures(table, arms) if figure.part == "frontier").notes
+    assert "of span's FLOPs" in note
+
+
 def test_no_ratio_of_one_seed(tmp_path):
     table, arms = make(tmp_path, seeds=1)
     assert sentences(yardstick_panels(arms, table["rows"])[0], set()) == []
