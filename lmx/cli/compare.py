@@ -31,7 +31,7 @@ def compare(
             metavar="KEY=A,B,C", help="Try each value on a quarter of the budget, for each arm; keep the best."
         ),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be run.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be run, and how long that takes.")] = False,
     plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
 ) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from lmx.compare.arms import arm
 
 TOLD = {
-    "full": "encoder and decoder of L blocks each: 2P parameters, FLOPs a token as of a stack of L",
-    "half": "encoder and decoder of L/2 blocks each: P parameters, half of the FLOPs a token",
-    "shared": "one stack of L blocks encodes and decodes: P parameters, FLOPs a token as of a stack of L",
+    "full": "encoder and decoder of L blocks each: twice the parameters of a stack of L (2P) at about its FLOPs a token",
+    "half": "encoder and decoder of L/2 blocks each: about the parameters of a stack of L (P) at half of its FLOPs a token",
+    "shared": "one stack of L blocks encodes and decodes: about its parameters (P) at about its FLOPs a token",
 }
 KEY = "objective.decoder"
 

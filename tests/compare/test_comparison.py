@@ -333,4 +333,4 @@ def test_an_encoder_decoder_says_its_size(tmp_path):
     found = [one["convention"] for one in table(*(arm(tmp_path, name, GOOD) for name in names))["arms"]]
     assert found[0] is None
     assert "2P" in found[1]
-    assert "half of the FLOPs" in found[2]
+    assert "half of its FLOPs" in found[2]
