@@ -32,7 +32,7 @@ class Board:
             while running():
                 time.sleep(EVERY)
             progress.update()
-            console.print(Text(f"{run.label()}: {' · '.join(self.words(progress))}"), soft_wrap=True)
+            console.print(Text(f"{self.label(run)}: {' · '.join(self.words(progress))}"), soft_wrap=True)
             return progress
         with Live(console=console, refresh_per_second=4, transient=True) as live:
             while True:
@@ -42,6 +42,10 @@ class Board:
                 if ended:
                     return progress
                 time.sleep(EVERY)
+
+    def label(self, run: Run) -> str:
+        """What tells it from other runs of its objective."""
+        return next(f"{name} seed {self.seeds[place]}" for (name, place), one in self.runs.items() if one is run)
 
     def words(self, progress: Progress) -> list[str]:
         line = progress.metrics

@@ -15,13 +15,18 @@ Key = tuple[str, str, str]  # yardstick, task, metric
 
 
 def aligned(arms: Sequence[Results]) -> list[dict[str, Any]]:
-    """One row for each yardstick, task and metric that two arms or more have, in the order of the yardsticks."""
+    """One row for each yardstick, task and metric that two arms or more have, in the order of the yardsticks.
+
+    `primary` are those that are tested: whole yardsticks that are ranked, or the tasks where there is no whole one.
+    """
     keys: dict[Key, None] = {}
     for name in dict.fromkeys(name for arm in arms for name in arm.runs[0].wanted):
         for arm in arms:
             keys |= dict.fromkeys((name, row["task"], row["metric"]) for row in arm.runs[0].rows(name))
     rows = [joined(key, [cell(arm, key) for arm in arms]) for key in keys]
-    return [row for row in rows if sum(one is not None for one in row["cells"]) > 1]
+    rows = [row for row in rows if sum(one is not None for one in row["cells"]) > 1]
+    tested = [row for row in rows if row["ranked"] and not row["task"]] or [row for row in rows if row["ranked"]]
+    return [row | {"primary": row in tested} for row in rows]
 
 
 def cell(arm: Results, key: Key) -> dict[str, Any] | None:
@@ -72,7 +77,6 @@ def joined(key: Key, cells: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         "better": there[0]["better"] if there else "neither",
         "ranked": reason is None,
         "reason": reason,
-        "primary": reason is None and not key[1],
         "cells": list(cells),
     }
 

@@ -141,11 +141,14 @@ def unlike_places(arms: Sequence[Results]) -> list[str]:
     """Where runs were made does not tell arms apart, but rounding and seconds are the machine's."""
     said = []
     facts = {arm.name: [result.run.read_json("environment.json") for result in arm.runs] for arm in arms}
-    for key, what in (("device", "devices"), ("bf16", "precisions")):
+    for key, what, so in (
+        ("device", "devices", "seconds are not to be compared"),
+        ("bf16", "precisions", "some of a difference may be rounding"),
+    ):
         having = {name: {one[key] for one in found if key in one} for name, found in facts.items()}
         if len(set().union(*having.values())) > 1:
             told = "; ".join(f"{name} {listed(sorted(map(str, values)))}" for name, values in having.items())
-            said.append(f"Runs were made on different {what} ({'bf16: ' if key == 'bf16' else ''}{told}).")
+            said.append(f"Runs were made on different {what} ({'bf16: ' if key == 'bf16' else ''}{told}): {so}.")
     return said
 
 
@@ -166,7 +169,7 @@ def undecided(tested: Sequence[Row], made: Sequence[tuple[Row, Row]], flagged: S
     said = []
     if not tested:
         said.append(
-            "Nothing was tested: in no row are all arms asked for the same, by a score of its own or a likelihood."
+            "Nothing was tested: in no row do all arms have an exact likelihood of the same text, or a task's score."
         )
     single = [(row, one) for row, one in made if one["n"] == 1]
     if single and len(single) == len(made):
@@ -199,7 +202,8 @@ def better(some: Sequence[tuple[Row, Row]]) -> list[str]:
         )
         won.setdefault((arm, row_name(row)), []).append(told)
     return [
-        f"{arm} is better in {name} {', '.join(told)}; p after Holm's correction." for (arm, name), told in won.items()
+        f"{arm} is better in {name} {', '.join(told)}; 95 % intervals of each alone, p after Holm's correction."
+        for (arm, name), told in won.items()
     ]
 
 

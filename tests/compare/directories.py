@@ -35,7 +35,8 @@ def run(
     config = composed(*typed) | {"seed": seed, "runs": str(folder)}
     one = Run.create(config, [*typed, f"seed={seed}"], folder)
     ledger = {"step": STEPS, "tokens": 1e5, "positions": 1e5, "targets": 1e5, "flops": STEPS * FLOPS, "seconds": 10.0}
-    ledger |= {"epoch": 0.5, "skipped": 0, "progress": 1.0, "loss": 4.0} | spent
+    ledger |= {"epoch": 0.5, "skipped": 0, "progress": 1.0, "loss": 4.0, "lr": 1e-3} | spent
+    ledger["tokens_per_second"] = ledger["tokens"] / ledger["seconds"]
     one.append("metrics.jsonl", ledger)
     scores = {
         "loss": loss,

@@ -296,6 +296,22 @@ def test_the_exact_scorer_comes_first(tmp_path):
     assert [cell["scorer"] for cell in table(*runs)["rows"][0]["cells"]] == ["causal", "causal"]
 
 
+def test_what_is_tested(tmp_path):
+    """Whole yardsticks; tasks where there is no whole; so few that they can be found different."""
+
+    def tested(*rows):
+        arms = [
+            results(name, [run(tmp_path / str(len(rows)), name, seed, rows=rows) for seed in range(2)])
+            for name in ("clm", "mlm")
+        ]
+        found = table(*arms)
+        (sentence,) = said(found, "Tested: ")
+        return [one["task"] for one in found["rows"] if one["primary"]], "no test stands behind" in sentence
+
+    assert tested(row(0.8), row(0.7, task="a"), row(0.6, task="b")) == ([""], True)
+    assert tested(row(0.7, task="a"), row(0.6, task="b")) == (["a", "b"], False)
+
+
 def tasks(tmp_path, name: str, base: float, seeds: int, number: int = 5, **changes):
     rows = [
         [row(base + 0.01 * task + 0.001 * seed, task=f"t{task}", **changes) for task in range(number)]
