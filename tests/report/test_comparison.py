@@ -151,6 +151,15 @@ def test_all_parts(toy):
         assert sentence in text
 
 
+def test_what_takes_something_back_looks_like_it(toy):
+    table, _ = toy
+    table |= {"cautions": ["One seed & no verdict."], "words": ["One seed & no verdict.", "Seen with model=tiny."]}
+    text = page(table, [])
+    assert "<li class=flag><b>⚠</b> One seed &amp; no verdict.</li><li>Seen with model=tiny.</li>" in text
+    del table["cautions"]
+    assert "<li class=flag>" not in page(table, []), "tables of before had no such list"
+
+
 def test_without_runs(toy):
     table, _ = toy
     assert "Own loss" in page(table, [])
