@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lmx.cli.board import Board
 from lmx.cli.evaluating import measure, yardsticks
-from lmx.cli.launching import tracked, trained
+from lmx.cli.launching import tracked, tracked_comparison, trained
 from lmx.cli.planning import done, show_plan
 from lmx.compare.arms import Arm, arms, existing, named
 from lmx.compare.comparison import build_table, refuse_unequal
@@ -146,6 +146,8 @@ def finished(groups: dict[str, list[Run]], folder: Path, nodes: Nodes, choices: 
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, table, there)
     print(f"{folder}: report.html, figures, and table.json, .csv, .md and .tex", file=sys.stderr)
+    if any("project" in result.config["track"] for arm in there for result in arm.runs):
+        print(tracked_comparison(folder), file=sys.stderr)
     return table
 
 

@@ -1,7 +1,8 @@
-"""`lmx sync`: send runs to Weights & Biases, now or again."""
+"""`lmx sync`: send runs and comparisons to Weights & Biases, now or again."""
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,12 +11,17 @@ import typer
 def sync(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names, ends of names, or paths.")],
 ) -> None:
-    """Send runs to W&B, now or again. Recorded offline, never tracked, or interrupted: nothing is sent twice."""
-    from lmx.runs import Run
+    """Send runs or comparisons to W&B, now or again. Recorded offline, never tracked, or interrupted: nothing is sent twice."""
+    from lmx.runs import Run, root
 
+    readers = {}
+    for name in runs:
+        compared = [place for place in (Path(name), root() / name) if (place / "table.json").is_file()]
+        reader = "lmx.track.wandb_comparison" if compared else "lmx.track.wandb_reader"
+        readers[compared[0] if compared else Run.open(name).path] = reader
     codes = []
-    for run in [Run.open(name) for name in runs]:
-        print(f"{run.name}: ", end="", flush=True)
-        command = [sys.executable, "-P", "-m", "lmx.track.wandb_reader", str(run.path), "--online"]
+    for path, reader in readers.items():
+        print(f"{path.name}: ", end="", flush=True)
+        command = [sys.executable, "-P", "-m", reader, str(path), "--online"]
         codes.append(subprocess.run(command, check=False).returncode)
     raise typer.Exit(max(codes))

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import wandb
@@ -40,9 +41,7 @@ def send(run: Run, *, follow: bool, only_online: bool = False) -> dict[str, Any]
             fcntl.flock(lock, fcntl.LOCK_EX if follow else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LmxError(f"{run.name} is being sent to W&B by another process. Wait for it, or end it.") from None
-        for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
-            os.environ[name] = str(folder)  # nothing outside the run directory
-        os.environ["WANDB_SILENT"] = "true"
+        confine(folder)
         while follow and run.alive() and not run.status().get("pid"):
             time.sleep(EVERY / 4)  # system metrics are the worker's, whose process id is not known yet
         client, mode = connect(run, only_online)
@@ -52,6 +51,13 @@ def send(run: Run, *, follow: bool, only_online: bool = False) -> dict[str, Any]
         facts["complete"] = not run.alive()
         run.write_json("wandb.json", facts)
     return facts
+
+
+def confine(folder: Path) -> None:
+    """W&B writes nothing outside this folder, and nothing on the terminal."""
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
+        os.environ[name] = str(folder)
+    os.environ["WANDB_SILENT"] = "true"
 
 
 def choose(requested: str, only_online: bool) -> str:
@@ -68,46 +74,57 @@ def choose(requested: str, only_online: bool) -> str:
 def connect(run: Run, only_online: bool) -> tuple[Any, str]:
     """A W&B run for this run directory, and its mode: offline when the server cannot be used, if it need not be."""
     config = run.config()
-    track = (
+    choices, track = config["choices"], tracking(config)
+    about = {
+        "id": run.name, "name": run.label(), "group": config["group"], "job_type": "train",
+        "tags": [choices["objective"], choices["model"], choices["data"], *track["tags"]],
+        "config": config | {"environment": run.read_json("environment.json")},
+    }  # fmt: skip
+    client, mode = opened(run.path, track, about, run.status().get("pid") or os.getpid(), only_online)
+    for meter in METERS:
+        client.define_metric(meter)
+    for family in ("train/*", "validation/*", "speed/*"):
+        client.define_metric(family, step_metric="tokens")
+    return client, mode
+
+
+def tracking(config: dict[str, Any]) -> dict[str, Any]:
+    """Where a run goes; what `lmx sync` does with one that was not tracked."""
+    return (
         config["track"]
         if "project" in config["track"]
         else {"project": "lmx", "entity": None, "mode": "auto", "tags": []}
     )
-    mode = choose(track["mode"], only_online)
-    for old in (run.path / "wandb").glob("*run-*"):
+
+
+def opened(folder: Path, track: dict[str, Any], about: dict[str, Any], pid: int, only_online: bool) -> tuple[Any, str]:
+    """wandb.init of what is recorded in a folder. Raises LmxError when it must be online and cannot."""
+    mode: Any = choose(track["mode"], only_online)
+    for old in (folder / "wandb").glob("*run-*"):
         shutil.rmtree(
             old
         ) if old.is_dir() and not old.is_symlink() else old.unlink()  # recorded anew, from the first line
+    settings = wandb.Settings(
+        console="off", silent=True, disable_git=True, disable_code=True, x_disable_machine_info=True, save_code=False,
+        x_save_requirements=False, x_transaction_log_flush_interval=2, init_timeout=PATIENCE, x_stats_pid=pid,
+        x_stats_track_process_tree=True,
+    )  # fmt: skip
+    how = {
+        "project": track["project"],
+        "entity": track["entity"],
+        "resume": "allow",
+        "dir": folder,
+        "settings": settings,
+    }
     try:
-        return begin(run, config, track, mode), mode
+        return wandb.init(mode=mode, **how, **about), mode
     except CommError as error:
         reason = " ".join(str(error).split())
         if only_online:
             raise LmxError(f"W&B cannot be used: {reason}") from None
         print(f"lmx: W&B cannot be used ({reason}); recording offline", flush=True)
         wandb.teardown()  # its service still holds the run ID
-        return begin(run, config, track, "offline"), "offline"
-
-
-def begin(run: Run, config: dict[str, Any], track: dict[str, Any], mode: Any) -> Any:
-    """wandb.init for this run: named, grouped and configured like it. Raises wandb.errors.CommError."""
-    choices = config["choices"]
-    settings = wandb.Settings(
-        console="off", silent=True, disable_git=True, disable_code=True, x_disable_machine_info=True, save_code=False,
-        x_save_requirements=False, x_transaction_log_flush_interval=2, init_timeout=PATIENCE,
-        x_stats_pid=run.status().get("pid") or os.getpid(), x_stats_track_process_tree=True,
-    )  # fmt: skip
-    client = wandb.init(
-        mode=mode, project=track["project"], entity=track["entity"], id=run.name, resume="allow", dir=run.path, settings=settings,
-        name=run.label(), group=config["group"], job_type="train",
-        tags=[choices["objective"], choices["model"], choices["data"], *track["tags"]],
-        config=config | {"environment": run.read_json("environment.json")},
-    )  # fmt: skip
-    for meter in METERS:
-        client.define_metric(meter)
-    for family in ("train/*", "validation/*", "speed/*"):
-        client.define_metric(family, step_metric="tokens")
-    return client
+        return wandb.init(mode="offline", **how, **about), "offline"
 
 
 def replay(run: Run, client: Any, follow: bool) -> None:
@@ -122,9 +139,26 @@ def replay(run: Run, client: Any, follow: bool) -> None:
     if samples and step >= known:
         data: list[Any] = [[sample["step"], sample["prompt"], sample["text"]] for sample in samples]
         client.log({"samples": wandb.Table(columns=["step", "prompt", "text"], data=data)}, step=step)
+    scores = yardsticks(run)
+    if scores and client.summary.get("scored") != len(scores):
+        table = wandb.Table(columns=list(scores[0]), data=[list(score.values()) for score in scores])
+        client.log({"yardsticks": table, "scored": len(scores)}, step=max(step + 1, known))
+    last |= {f"yardsticks/{score['yardstick']}/{score['row']}": score["value"] for score in scores}
     status = run.status()
     client.summary.update(last | {"state": status.get("state"), "reason": status.get("reason")})
     client.finish(exit_code=0 if status.get("state") in ("done", "running") else status.get("exit_code") or KILLED)
+
+
+def yardsticks(run: Run) -> list[dict[str, Any]]:
+    """What lmx evaluate measured, a line for each number; the same names for every run."""
+    found = []
+    for file in sorted((run.path / "evals").glob("*.jsonl")):
+        for line in run.lines(f"evals/{file.name}") if file.stem not in ("validation", "samples") else ():
+            for row in line["rows"]:
+                name = "/".join(filter(None, [row["task"], row["metric"], row["scorer"]]))
+                kept = {key: row[key] for key in ("value", "error", "floor", "floor_name", "unit", "better", "items")}
+                found.append({"step": line["step"], "yardstick": file.stem, "row": name} | kept)
+    return found
 
 
 def rows(run: Run, follow: bool) -> Iterator[tuple[int, dict[str, Any]]]:
