@@ -300,11 +300,12 @@ def test_real_conf_composes_with_every_choice():
         "parquet": ["path=x"],
         "books": ["path=x"],
     }
-    required |= {"hub": ["name=x"], "pretrained": ["path=x"]}
+    required |= {"hub": ["name=x"], "pretrained": ["path=x"], "lm_eval": ["tasks=x"]}
     for group in config.groups():
         for name in config.choices(group):
             if group == "eval/yardstick":  # a part of a mapping, under a name of its own
-                assert config.load([f"eval.yardsticks.{name}={name}"])["eval"]["yardsticks"][name]
+                extra = [f"eval.yardsticks.{name}.{setting}" for setting in required.get(name, [])]
+                assert config.load([f"eval.yardsticks.{name}={name}", *extra])["eval"]["yardsticks"][name]
             elif name != "mixture":
                 extra = [f"{group}.{setting}" for setting in required.get(name, [])]
                 assert config.load([f"{group}={name}", *extra]), os.fspath(Path(group, name))

@@ -193,7 +193,11 @@ def test_learns_one_batch(learner, vocabulary):
     losses = []
     for _ in range(60):
         terms, counts = learner(batch), learner.objective.counts(batch)
-        loss = sum(weight * terms[term] / counts[term] for term, weight in learner.objective.weights.items() if weight)
+        loss = sum(
+            weight * terms[term] / counts[term].clamp(min=1)
+            for term, weight in learner.objective.weights.items()
+            if weight
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
