@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lmx.cli.board import Board
 from lmx.cli.evaluating import measure, yardsticks
-from lmx.cli.launching import tracked, tracked_comparison, trained
+from lmx.cli.launching import tracked, trained
 from lmx.cli.planning import done, show_plan
 from lmx.compare.arms import Arm, arms, existing, named
 from lmx.compare.comparison import build_table, refuse_unequal
@@ -23,6 +23,7 @@ from lmx.compare.tuning import chosen as chosen_value
 from lmx.errors import FAILED_ARM, INTERRUPTED, PREEMPTED, LmxError
 from lmx.runs import NAME, Run, root
 from lmx.track.figures import number
+from lmx.track.wandb import send_comparison
 
 BUDGET = "budget.flops=1.2e13"  # an arm; about a minute of two cores
 Nodes = Mapping[str, Mapping[str, Any]]  # of yardsticks
@@ -146,8 +147,8 @@ def finished(groups: dict[str, list[Run]], folder: Path, nodes: Nodes, choices: 
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, table, there)
     print(f"{folder}: report.html, figures, and table.json, .csv, .md and .tex", file=sys.stderr)
-    if any("project" in result.config["track"] for arm in there for result in arm.runs):
-        print(tracked_comparison(folder), file=sys.stderr)
+    if said := send_comparison(folder, [result.run for arm in there for result in arm.runs]):
+        print(said, file=sys.stderr)
     return table
 
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -101,25 +100,6 @@ def tracked(run: Run, tracker: subprocess.Popen) -> str:
     if tracker.returncode or not facts.get("complete"):
         return f"W&B: not recorded, see {run.path}/wandb.log. The run itself is complete; send it with: lmx sync {run.name}"
     return f"W&B: {facts['url']}" if facts["mode"] == "online" else f"W&B: offline. Send it with: lmx sync {run.name}"
-
-
-def tracked_comparison(folder: Path) -> str:
-    """One line: where W&B has a comparison that is written, or how to send it."""
-    name, facts = folder.name, folder / "wandb.json"
-    if not facts.exists() or facts.stat().st_mtime < (folder / "report.html").stat().st_mtime:
-        with (folder / "wandb.log").open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "lmx.track.wandb_comparison", str(folder)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        try:
-            child.wait(FINISHING)
-        except subprocess.TimeoutExpired:
-            return f"W&B: still sending. To make sure of it: lmx sync {name}"
-        if child.returncode:
-            return f"W&B: not recorded, see {folder}/wandb.log. The comparison itself is complete; send it with: lmx sync {name}"
-    told = json.loads(facts.read_text(encoding="utf-8"))
-    return f"W&B: {told['url']}" if told["mode"] == "online" else f"W&B: offline. Send it with: lmx sync {name}"
 
 
 def ask(module: str, request: Callable[[], Any]) -> Any:

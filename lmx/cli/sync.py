@@ -16,7 +16,8 @@ def sync(
 
     readers = {}
     for name in runs:
-        compared = [place for place in (Path(name), root() / name) if (place / "table.json").is_file()]
+        places = (Path(name), root() / name, root() / f"compare-{name}")
+        compared = [place for place in places if (place / "table.json").is_file()]
         reader = "lmx.track.wandb_comparison" if compared else "lmx.track.wandb_reader"
         readers[compared[0] if compared else Run.open(name).path] = reader
     codes = []

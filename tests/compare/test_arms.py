@@ -169,6 +169,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setattr(comparing, "measure", measure)
     monkeypatch.setattr(comparing, "yardsticks", lambda words: KNOBS)
     monkeypatch.setattr(comparing, "show_plan", lambda *arguments, **knobs: None)
+    monkeypatch.setattr(comparing, "send_comparison", lambda folder, runs: "")
     monkeypatch.setattr(
         "lmx.cli.reporting.write", lambda folder, table, arms: (folder / "table.json").write_text(json.dumps(table))
     )

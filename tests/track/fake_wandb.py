@@ -23,6 +23,8 @@ class FakeWandb:
         self.files: dict[tuple[str, str], list[str]] = {}
         self.exit_codes: dict[str, int] = {}
         self.uploads: dict[str, bytes] = {}
+        self.artifacts = 0  # versions that were committed
+        self.views: dict[str, dict[str, Any]] = {}
         self.unknown: list[str] = []
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
@@ -136,7 +138,18 @@ class FakeWandb:
         return {"createArtifactFiles": {"files": {"edges": nodes}}}
 
     def CommitArtifact(self, given):
+        self.artifacts += 1
         return {"commitArtifact": {"artifact": {"id": "1", "digest": "x"}}}
+
+    def UpsertView2(self, given):
+        new = not given.get("id")
+        view = self.views.setdefault(given.get("id") or f"view-{len(self.views)}", {})
+        view |= given | {"id": given.get("id") or f"view-{len(self.views) - 1}"}
+        return {"upsertView": {"inserted": new, "view": {"id": view["id"], "name": view["name"]}}}
+
+    def View(self, given):
+        views = [view for view in self.views.values() if view["name"] == given["viewName"]]
+        return {"project": {"allViews": {"edges": [{"node": view} for view in views]}}}
 
 
 def handler(fake: FakeWandb) -> type[BaseHTTPRequestHandler]:
