@@ -11,12 +11,13 @@ import numpy as np
 
 from lmx.data.cache import Report, manifest, obtain
 from lmx.data.files import SPLITS
+from lmx.data.passages import passages
 from lmx.data.sources import Mixture, Source
 from lmx.data.splits import HELD_OUT, Assignment, Spool, apart, assign
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import DataError
 
-FORMAT = 2
+FORMAT = 3
 BATCH = 2**23  # bytes of text tokenised at a time
 FEWEST_TOKENS = 256  # in a split that is trained on or evaluated
 BYTES_A_TOKEN = 8  # more than tokenizers reach on text, so that reading can stop early
@@ -102,6 +103,7 @@ class Part:
     """One source while a corpus is built."""
 
     weight: float  # share of the tokens
+    passage: int | None  # characters, of the training split
     max_tokens: int | None  # of the training split
     spool: Spool
     assignment: Assignment
@@ -155,7 +157,7 @@ def collect(source: Source, weight: float, max_tokens: int | None, path: Path) -
             break
     spool.close()
     assignment = assign(spool.digests, spool.named, source.shares, source.entangled, source.advice)
-    return Part(weight=weight, max_tokens=most, spool=spool, assignment=assignment)
+    return Part(weight=weight, passage=source.passage, max_tokens=most, spool=spool, assignment=assignment)
 
 
 def trim(part: Part) -> None:
@@ -194,8 +196,11 @@ def draft(part: Part, split: str, vocabulary: Vocabulary, path: Path, advance: C
     lengths: list[int] = []
     sizes: list[int] = []
     total, most = 0, part.max_tokens if split == "train" else None
+    texts = part.spool.texts(part.assignment[split])
+    if split == "train":
+        texts = (passage for text in texts for passage in passages(text, part.passage))
     with path.open("wb") as file:
-        for batch in batches(part.spool.texts(part.assignment[split])):
+        for batch in batches(texts):
             for text, tokens in zip(batch, vocabulary.encode_batch(batch), strict=True):
                 size = len(text.encode())
                 vocabulary.lossless = vocabulary.lossless and int(vocabulary.byte_lengths[tokens].sum()) == size

@@ -156,7 +156,7 @@ class Instructions(Source):
         test: Share,
         max_tokens: MaxTokens,
     ):
-        super().__init__(validation=validation, test=test, max_tokens=max_tokens)
+        super().__init__(validation=validation, test=test, passage=None, max_tokens=max_tokens)
         self.number, self.turns, self.seed = number, turns, seed
 
     @property

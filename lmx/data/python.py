@@ -39,7 +39,7 @@ class Python(Source):
         test: Share,
         max_tokens: MaxTokens,
     ):
-        super().__init__(validation=validation, test=test, max_tokens=max_tokens)
+        super().__init__(validation=validation, test=test, passage=None, max_tokens=max_tokens)
         self.document, self.package_bytes = document, package_bytes
 
     @property

