@@ -1,7 +1,6 @@
-"""Long documents as passages: so that a step, and the short part of an epoch that a small budget reads, has text of many documents.
+"""Long documents as passages, so that a step has text of many, and a small budget has seen more than a few.
 
-Whole documents would be read one after the other, a book for a hundred steps, and what was learned of it forgotten with the next.
-A passage ends where a paragraph does:
+Documents are shuffled whole: a book would be all that is read for thirty steps. A passage ends where a paragraph does:
 
     a document     One.\\n\\nTwo.\\n\\nThree.        in passages of 10 characters:   One.\\n\\nTwo.     Three.
 """

@@ -31,12 +31,13 @@ def prose(number: int, words: int = 60) -> str:
     )
 
 
-def text(path, document="file", max_tokens=None, validation=0.05, test=0.05) -> Text:
-    return Text(path=str(path), document=document, validation=validation, test=test, max_tokens=max_tokens)
+def text(path, document="file", max_tokens=None, validation=0.05, test=0.05, passage=None) -> Text:
+    shares = {"validation": validation, "test": test}
+    return Text(path=str(path), document=document, **shares, passage=passage, max_tokens=max_tokens)
 
 
-def rows(kind, path, field="text", max_tokens=None):
-    return kind(path=str(path), field=field, validation=0.05, test=0.05, max_tokens=max_tokens)
+def rows(kind, path, field="text", max_tokens=None, passage=None):
+    return kind(path=str(path), field=field, validation=0.05, test=0.05, passage=passage, max_tokens=max_tokens)
 
 
 def jsonl(path, **settings) -> Jsonl:

@@ -81,6 +81,17 @@ def test_max_tokens_is_exact(folder, most):
     assert decoded(corpus, "validation") == decoded(whole, "validation"), "comparable however much is trained on"
 
 
+def test_training_documents_are_cut_into_passages_and_held_out_ones_are_not(tmp_path):
+    texts = [f"{prose(number)}\n\n{prose(1000 + number)}" for number in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    whole, cut = read(jsonl(tmp_path)), read(jsonl(tmp_path, passage=100))
+    assert decoded(cut, "train") == [part for text in decoded(whole, "train") for part in text.split("\n\n")]
+    assert cut.train.bytes.tolist() == [len(part.encode()) for part in decoded(cut, "train")]
+    for split in ("validation", "test"):
+        assert decoded(cut, split) == decoded(whole, split), "comparable with or without passages"
+    assert cut.fingerprint.split("/")[2] == whole.fingerprint.split("/")[2]
+
+
 def test_no_document_of_nothing_but_its_end(folder):
     first = len(read(jsonl(folder)).train[0])
     second = len(read(jsonl(folder)).train[1])

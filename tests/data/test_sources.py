@@ -129,6 +129,7 @@ def test_key_follows_content_and_settings(tmp_path):
     assert jsonl(file).key == key, "touched, not changed"
     assert jsonl(file, field="body").key != key
     assert jsonl(file, max_tokens=1000).key != key
+    assert jsonl(file, passage=1000).key != key
     file.write_text('{"text": "two"}\n')
     assert jsonl(file).key != key
 
@@ -145,7 +146,7 @@ def test_max_tokens_reads_no_further(tmp_path, monkeypatch):
 
 
 def sotu(**settings) -> Sotu:
-    return Sotu(**{"validation": 0.05, "test": 0.05, "max_tokens": None} | settings)
+    return Sotu(**{"validation": 0.05, "test": 0.05, "passage": None, "max_tokens": None} | settings)
 
 
 def test_sotu():
@@ -170,7 +171,8 @@ def test_sotu_of_another_text_is_refused(monkeypatch):
 
 
 def hub(config=None) -> Hub:
-    return Hub(name="a/b", split="train", config=config, field="text", validation=0.05, test=0.05, max_tokens=None)
+    shares = {"validation": 0.05, "test": 0.05}
+    return Hub(name="a/b", split="train", config=config, field="text", **shares, passage=None, max_tokens=None)
 
 
 def test_hub_out_of_reach(monkeypatch):

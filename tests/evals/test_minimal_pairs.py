@@ -74,7 +74,7 @@ def test_the_grammar_is_varied_and_always_the_same():
 
 
 def test_its_words_are_known_to_the_embedded_corpus():
-    source = Sotu(validation=0.05, test=0.05, max_tokens=None)
+    source = Sotu(validation=0.05, test=0.05, passage=None, max_tokens=None)
     known = Counter(word for _, text in source.read() for word in re.findall(r"\w+", text))
     used = {word for pair in embedded(100) for word in re.findall(r"\w+", pair.good)}
     assert not [word for word in used if not known[word] + known[word.capitalize()]]
