@@ -96,12 +96,19 @@ def identity(config: Mapping[str, Any]) -> str:
 
 
 def numeric(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What changes numbers: all that is not known to leave them alone, so that a new key counts."""
+    """What changes numbers: all that is not known to leave them alone, so that a new key counts. Not where it is null, as an
+    option that is off is what there was before there was the option."""
     found = {key: value for key, value in config.items() if key not in ELSEWHERE}
     found["trainer"] = {key: value for key, value in config["trainer"].items() if key not in BOOKKEEPING}
     if not found.get("plugins"):  # with the code that they had
         found.pop("plugins", None)
-    return found
+    return without_null(found)
+
+
+def without_null(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: without_null(child) for key, child in value.items() if child is not None}
 
 
 def existing(folder: Path) -> dict[str, Run]:

@@ -59,6 +59,7 @@ def test_identity_walks_every_key(typed):
         free = key.startswith(tuple(f"{name}." for name in FREE)) or key in (*FREE, *FREE_OF_TRAINER)
         assert (identity(replaced(config, key)) == own) == free, key
     assert identity(config | {"brand_new": 1}) != own
+    assert identity(config | {"brand_new": None}) == own, "an option that is off, of a later version"
 
 
 def test_identity_survives_the_file(tmp_path):
