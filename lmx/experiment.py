@@ -16,6 +16,7 @@ from lmx.errors import LmxError
 from lmx.evals.validation import Validation
 from lmx.evals.yardstick import Subject
 from lmx.train import distributed
+from lmx.train.device import deterministic
 from lmx.train.flops import Flops
 from lmx.train.learner import Learner
 from lmx.train.trainer import Trainer
@@ -35,10 +36,18 @@ class Experiment:
 def assemble(config: Mapping[str, Any], device: torch.device, report: Report) -> Experiment:
     """Build corpus, learner, trainer and validation. Raises LmxError for what a user can fix."""
     sequences = config["trainer"]["batch_tokens"] // config["length"]
+    strict = config["trainer"]["determinism"] == "strict"
+    if strict:
+        deterministic()
     corpus = prepare(build(config["data"]), build(config["tokenizer"]), report)
     learner = new_learner(config, corpus).to(device)
     samples = stream(config, corpus, learner, "train")
-    micro = config["trainer"]["micro_batch"]
+    if strict and learner.objective.indivisible:
+        raise LmxError(
+            "trainer.determinism must be null with an objective whose rows are each other's candidates, got strict: no part of a "
+            "step has a gradient of its own that could be added up. Type trainer.determinism=null: then ranks agree to rounding."
+        )
+    micro = 1 if strict else config["trainer"]["micro_batch"]
     loader = Loader(
         samples, learner.objective.collate, sequences=sequences, micro=micro,
         rank=distributed.rank(), world_size=distributed.world_size(),

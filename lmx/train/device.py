@@ -35,6 +35,13 @@ def uses_bf16(device: torch.device, precision: str) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def deterministic() -> None:
+    """One thread, whose number changes how sums are split, and no kernel that adds in the order in which its parts come."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device, precision))
 

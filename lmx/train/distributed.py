@@ -77,6 +77,15 @@ def add(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
+def gather(tensor: Tensor) -> list[Tensor]:
+    """The tensor of every rank, in their order."""
+    if not dist.is_initialized():
+        return [tensor]
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return parts
+
+
 def barrier() -> None:
     if dist.is_initialized():
         dist.barrier()

@@ -98,6 +98,7 @@ def environment(trainer: Trainer) -> dict[str, Any]:
         **git(),
         "device": torch.cuda.get_device_name(trainer.device) if cuda else processor(),
         **repro(trainer),
+        "processes": distributed.world_size(),
     }
 
 
@@ -106,7 +107,7 @@ def repro(trainer: Trainer) -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "processes": distributed.world_size(),
+        "processes": "any" if trainer.determinism else distributed.world_size(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device_type": trainer.device.type,
         "bf16": uses_bf16(trainer.device, trainer.precision),

@@ -23,6 +23,7 @@ from lmx.train.budget import Budget, Cost, Ledger
 from lmx.train.device import autocast, can_compile
 from lmx.train.flops import Flops
 from lmx.train.learner import Learner
+from lmx.train.tree import Tree
 
 COMPILING_REPAYS = 60.0  # seconds of training
 TYPICAL_FLOPS = 3e11  # a second, of a small model on a few cores, for the rule above
@@ -67,12 +68,13 @@ class Trainer:
         log_every: Annotated[int, Ge(1)],
         checkpoint_every: Annotated[int, Ge(1)],
         keep: Annotated[int, Interval(ge=2, le=1000)],
+        determinism: Literal["strict"] | None,
     ):
         self.learner, self.optimizer, self.budget, self.flops, self.loader = learner, optimizer, budget, flops, loader
         self.device, self.seed, self.precision, self.clip = device, seed, precision, clip
         self.batch_tokens, self.micro_batch, self.compile = batch_tokens, micro_batch, compile
         self.skip_limit, self.log_every = skip_limit, log_every
-        self.checkpoint_every, self.keep = checkpoint_every, keep
+        self.checkpoint_every, self.keep, self.determinism = checkpoint_every, keep, determinism
         self.ledger, self.skipped_in_a_row = Ledger(), 0
         self.branching_step: int | None = None  # the last step of the stable phase: its checkpoint is kept
         self.compiled = self.repays_compiling() if compile == "auto" else compile
@@ -149,11 +151,7 @@ class Trainer:
         terms = list(objective.weights)
         own = [sum(int(objective.counts(micro.batch)[term]) for micro in micros) for term in terms]
         counts = dict(zip(terms, distributed.total(own, self.device), strict=True))
-        sums = torch.zeros(len(terms), device=self.device)
-        for micro in micros:
-            parts = self.backward(micro, counts)
-            sums += torch.stack([parts[term].detach() for term in terms])
-        distributed.add([sums])
+        sums = self.folded(micros, counts) if self.determinism else self.summed(micros, counts)
         losses = {
             term: value / counts[term] if counts[term] else None
             for term, value in zip(terms, sums.tolist(), strict=True)
@@ -169,8 +167,32 @@ class Trainer:
             seconds=distributed.slowest(time.perf_counter() - start, self.device),
         )  # fmt: skip
 
-    def backward(self, micro: Micro, counts: dict[str, int]) -> dict[str, Tensor]:
-        """Gradients of one micro-batch's share of the step's mean loss; -> its sums."""
+    def summed(self, micros: Sequence[Micro], counts: dict[str, int]) -> Tensor:
+        """Gradients of the step's mean loss, over all micro-batches and ranks; -> the sums of its terms [T]."""
+        sums = torch.zeros(len(counts), device=self.device)
+        for micro in micros:
+            sums += self.backward(micro, counts)
+        distributed.add([sums])
+        distributed.add([parameter.grad for parameter in self.learner.parameters() if parameter.grad is not None])
+        return sums
+
+    def folded(self, micros: Sequence[Micro], counts: dict[str, int]) -> Tensor:
+        """The same with bits that do not depend on ranks: micro-batches of one size, added up as pairs of pairs."""
+        parameters = [parameter for parameter in self.learner.parameters() if parameter.requires_grad]
+        tree, asked = Tree(distributed.rank() * len(micros)), [0] * len(parameters)
+        for micro in micros:
+            sums = self.backward(micro, counts)
+            slopes = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
+            asked = [number + (one.grad is not None) for number, one in zip(asked, parameters, strict=True)]
+            tree.add([sums, *slopes])
+            self.learner.zero_grad(set_to_none=True)
+        sums, *slopes = tree.total()
+        for one, slope, number in zip(parameters, slopes, distributed.total(asked, self.device), strict=True):
+            one.grad = slope if number else None
+        return sums
+
+    def backward(self, micro: Micro, counts: dict[str, int]) -> Tensor:
+        """Gradients of one micro-batch's share of the step's mean loss; -> the sums of its terms [T]."""
         torch.manual_seed(torch_seed(self.seed, "dropout", micro.first))
         batch = micro.batch.to(self.device)
         with autocast(self.device, self.precision):
@@ -178,13 +200,11 @@ class Trainer:
         weights = self.learner.objective.weights
         shares = [weights[term] * value / max(counts[term], 1) for term, value in losses.items() if weights[term]]
         torch.stack(shares).sum().backward()
-        return losses
+        return torch.stack([losses[term].detach() for term in counts])
 
     def gradient_norm(self) -> float:
-        """Sum gradients over ranks, clip them to `clip`; -> the norm before clipping."""
-        parameters = [parameter for parameter in self.learner.parameters() if parameter.grad is not None]
-        distributed.add([parameter.grad for parameter in parameters if parameter.grad is not None])
-        return float(nn.utils.clip_grad_norm_(parameters, self.clip))
+        """Clip gradients to `clip`; -> the norm before."""
+        return float(nn.utils.clip_grad_norm_(self.learner.parameters(), self.clip))
 
     def check(self, applied: bool, losses: dict[str, float | None], norm: float, micros: Sequence[Micro]) -> None:
         """Count steps that were not finite, and stop after too many in a row."""

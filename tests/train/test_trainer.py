@@ -41,6 +41,7 @@ def make_trainer(model, objective, vocabulary, cut, *, steps=1, **changes):
     knobs = {
         "batch_tokens": 8 * L, "micro_batch": None, "precision": "fp32", "compile": False, "clip": 1e9, "skip_limit": 2,
         "log_every": 1, "checkpoint_every": 1, "keep": 2,
+        "determinism": None,
     }  # fmt: skip
     optimizer = AdamW(
         learner, lr=1e-3, embedding_lr=3e-3, betas=[0.9, 0.99], weight_decay=0.0, schedule=Cosine(warmup=0.0, floor=1.0)
