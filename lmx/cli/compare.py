@@ -45,10 +45,18 @@ def compare(
     lmx compare --runs RUN1,RUN2
     """
     from lmx.cli import comparing, tables
+    from lmx.cli.aside import stoppable
 
-    table = comparing.compare(
-        words or [], seeds=seeds, name=name, chosen=runs, evaluations=evaluate.split(), plan=plan, tune=tune
-    )
+    with stoppable():
+        table = comparing.compare(
+            words or [],
+            seeds=seeds,
+            name=name,
+            chosen=runs,
+            evaluations=evaluate.split(),
+            plan=plan,
+            tune=tune,
+        )
     if table is None:
         return
     if as_json:

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lmx.cli.board import Board
-from lmx.cli.evaluating import measure, yardsticks
+from lmx.cli.evaluating import Nodes, measure, yardsticks
 from lmx.cli.launching import tracked, trained
 from lmx.cli.planning import done, show_plan
 from lmx.compare.arms import Arm, arms, existing, named
@@ -26,7 +27,6 @@ from lmx.track.figures import number
 from lmx.track.wandb import send_comparison
 
 BUDGET = "budget.flops=1.2e13"  # an arm; about a minute of two cores
-Nodes = Mapping[str, Mapping[str, Any]]  # of yardsticks
 
 
 def compare(
@@ -48,9 +48,8 @@ def compare(
         groups = named([Run.open(one) for one in filter(None, chosen.split(","))])
         if ended := [Result(run) for runs in groups.values() for run in runs if done(run)]:
             refuse_unequal(ended)
-        for result in ended:
-            measure(result.run, None, nodes)
-        return finished(groups, root() / f"compare-{checked_name(name) or 'runs'}", nodes, {})
+        folder = root() / f"compare-{checked_name(name) or 'runs'}"
+        return finished(Made(groups, {one.run.name: weighed(one.run, nodes, console) for one in ended}), folder, nodes)
     shared = [word for word in words if "=" in word and " " not in word]
     typed = [*([] if any(word.startswith("budget.") for word in shared) else [BUDGET]), *shared]
     called = with_both([word for word in words if word not in shared], typed)
@@ -89,19 +88,26 @@ def tuned_by(
     found = []
     for word in words:
         trial = trials(word, shared, key, values)
-        runs = made(trial, folder, there, {}, console)
+        runs = made(trial, folder, there, {}, console).groups
         found.append(chosen_value(key, values, [Result(run) for arm in trial for run in runs[arm.name]]))
         told = ", ".join(f"{value:g}: {number(loss)}" for value, loss in found[-1].losses.items())
         console.print(Text(f"{word}: {key}={found[-1].value:g} ({told})"), soft_wrap=True)
     return found
 
 
-def made(
-    wanted: Sequence[Arm], folder: Path, there: Mapping[str, Run], nodes: Nodes, console: Console
-) -> dict[str, list[Run]]:
+@dataclass(frozen=True)
+class Made:
+    """What there is to compare: the runs of each arm, and by run the yardsticks that could not be applied, and why."""
+
+    groups: Mapping[str, Sequence[Run]]
+    unmeasured: Mapping[str, Mapping[str, LmxError]]
+
+
+def made(wanted: Sequence[Arm], folder: Path, there: Mapping[str, Run], nodes: Nodes, console: Console) -> Made:
     """Every run, trained and measured unless it is `there`; seed after seed, so that an interrupted comparison has pairs."""
     board = Board(wanted)
     groups: dict[str, list[Run]] = {arm.name: [] for arm in wanted}
+    unmeasured = {}
     for place in range(len(wanted[0].configs)):
         for arm in wanted:
             run = there.get(arm.identities[place]) or created(arm, place, folder)
@@ -110,8 +116,16 @@ def made(
             if not done(run):
                 train(run, board, console)
             if done(run):
-                measure(run, None, nodes)
-    return groups
+                unmeasured[run.name] = weighed(run, nodes, console)
+    return Made(groups, unmeasured)
+
+
+def weighed(run: Run, nodes: Nodes, console: Console) -> dict[str, LmxError]:
+    """Measured; what fails is said at once, and does not stop the others."""
+    failed = measure(run, None, nodes)
+    for name, error in failed.items():
+        console.print(Text(f"{run.name}: {name} failed: {error}", style="red"), soft_wrap=True)
+    return failed
 
 
 def created(arm: Arm, place: int, folder: Path) -> Run:
@@ -132,24 +146,31 @@ def train(run: Run, board: Board, console: Console) -> None:
         tracked(run, tracker)
 
 
-def finished(groups: dict[str, list[Run]], folder: Path, nodes: Nodes, choices: dict[str, Choice]) -> dict[str, Any]:
+def finished(made: Made, folder: Path, nodes: Nodes, choices: Mapping[str, Choice] | None = None) -> dict[str, Any]:
     """The table, written into the comparison's folder with all that shows it."""
     from lmx.cli.reporting import write  # draws, which a plan need not wait for
 
     results = [
         Results(name, sorted((Result(run, nodes) for run in runs if done(run)), key=lambda result: result.seed))
-        for name, runs in groups.items()
+        for name, runs in made.groups.items()
     ]
-    failed = {name: reasons(runs) for name, runs in groups.items() if not all(map(done, runs))}
+    failed = {name: reasons(runs) for name, runs in made.groups.items() if not all(map(done, runs))}
+    unmeasured = {one.name: without(one, made.unmeasured) for one in results}
     command = " ".join(map(shlex.quote, ["lmx", *sys.argv[1:]]))
     there = [one for one in results if one.runs]
-    table = build_table(folder.name, there, failed, command, choices)
+    table = build_table(folder.name, there, failed, command, choices, unmeasured)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, table, there)
     print(f"{folder}: report.html, figures, and table.json, .csv, .md and .tex", file=sys.stderr)
     if said := send_comparison(folder, [result.run for arm in there for result in arm.runs]):
         print(said, file=sys.stderr)
     return table
+
+
+def without(arm: Results, unmeasured: Mapping[str, Mapping[str, LmxError]]) -> dict[int, dict[str, str]]:
+    """By seed, the yardsticks that an arm's runs lack, and why."""
+    found = {one.seed: unmeasured.get(one.run.name) for one in arm.runs}
+    return {seed: {name: str(error) for name, error in some.items()} for seed, some in found.items() if some}
 
 
 def reasons(runs: Sequence[Run]) -> dict[int, str]:

@@ -38,7 +38,8 @@ def evaluate(
     lmx evaluate RUN minimal_pairs.path=my/blimp
     lmx evaluate --lm-eval lambada_openai,blimp RUN
     """
-    from lmx.cli.evaluating import lines, measure, yardsticks
+    from lmx.cli.aside import stoppable
+    from lmx.cli.evaluating import lines, measure, unmeasured, yardsticks
     from lmx.errors import LmxError
     from lmx.runs import Run, root
 
@@ -48,12 +49,15 @@ def evaluate(
     tasks = [] if lm_eval is None else ["lm_eval.tasks='" + lm_eval.replace("'", "\\'") + "'"]
     nodes = yardsticks([*(words or []), *tasks])
     opened = Run.open(name, root({"runs": runs}))
-    measure(opened, int(step) if step else None, nodes)
+    with stoppable():
+        failed = measure(opened, int(step) if step else None, nodes)
     found = lines(opened, int(step) if step else None, nodes)
     if as_json:
         print(json.dumps(found))
-    else:
+    elif found or not failed:
         show(found)
+    if failed:
+        raise unmeasured(failed, len(nodes))
 
 
 def show(found: Sequence[dict[str, Any]]) -> None:

@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
+import signal
 from collections.abc import Mapping, Sequence
-from tempfile import TemporaryFile
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,12 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lmx.build import build
+from lmx.cli.aside import aside
 from lmx.config import choices, load
-from lmx.errors import LmxError, nearest
+from lmx.errors import INTERNAL, LmxError, nearest
 from lmx.runs import Run
 
 GROUP = "eval/yardstick"
 TOLD = ("lm_eval",)  # not among all: it must be told what to measure
+Nodes = Mapping[str, Mapping[str, Any]]  # of yardsticks, by name
 
 
 def yardsticks(words: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -38,47 +39,75 @@ def yardsticks(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     return config["eval"]["yardsticks"]
 
 
-def measure(run: Run, step: int | None, nodes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Apply the yardsticks that are missing in a process of their own, with a bar. Raises LmxError with its message."""
-    saved = newest(run) if step is None else step
-    if saved is not None and len(lines(run, saved, nodes)) == len(nodes):
-        return
-    command = [sys.executable, "-P", "-m", "lmx.evaluate"]
+def measure(run: Run, step: int | None, nodes: Nodes) -> dict[str, LmxError]:
+    """Apply the yardsticks that are missing in a process of their own, with a bar; -> by name, why one could not be applied.
+
+    One that fails does not keep the others from being applied; one that takes its process along does not either.
+    """
+    failed: dict[str, LmxError] = {}
+    while True:
+        saved = newest(run) if step is None else step
+        there = {line["yardstick"] for line in lines(run, saved, nodes)} if saved is not None else set()
+        left = {name: node for name, node in nodes.items() if name not in there | failed.keys()}
+        if not left:
+            return failed
+        found = applied(run, step, left)
+        if not found:
+            return failed
+        failed |= found
+
+
+def applied(run: Run, step: int | None, nodes: Nodes) -> dict[str, LmxError]:
+    """One process with all of them; -> by name, what it says has failed, and what it was at when it died."""
     asked = json.dumps({"run": str(run.path), "step": step, "yardsticks": nodes})
+    environment = os.environ | build(run.config()["launcher"]).environment()
+    failed: dict[str, LmxError] = {}
+    at = list(nodes)  # where it says nothing, it could apply none
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with (
-        TemporaryFile("w+") as said,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-            encoding="utf-8",
-            env=os.environ | build(run.config()["launcher"]).environment(),
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(asked)
-        child.stdin.close()
-        bar = progress.add_task("starting", total=1.0)
-        try:
+    with (run.path / "log.txt").open("ab") as log:
+        child = aside("lmx.evaluate", log, environment)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        with suppress(BrokenPipeError):  # its end says why
+            child.stdin.write(asked)
+            child.stdin.close()
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("starting", total=1.0)
             for line in child.stdout:
                 told = json.loads(line)
-                progress.update(bar, description=told["phase"], completed=told["share"])
-        except BaseException:
-            child.kill()
-            raise
+                if "failed" in told:
+                    failed[told["failed"]] = failure(told["reason"], told["code"])
+                else:
+                    at = [told["yardstick"]] if told["yardstick"] else at
+                    progress.update(bar, description=told["phase"], completed=told["share"])
+        code = child.wait()
+    except BaseException:
+        child.kill()
         child.wait()
-        said.seek(0)
-        words = said.read().strip().splitlines()
-    if child.returncode:
-        error = LmxError(words[-1].removeprefix("lmx: ") if words else "the evaluation ended without a word.")
-        error.exit_code = child.returncode
-        raise error
+        raise
+    if code:
+        how = (
+            f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}, see {run.path}/log.txt"
+        )
+        failed |= {name: failure(f"its process {how}.", INTERNAL) for name in at if name not in failed}
+    return failed
+
+
+def failure(reason: str, code: int) -> LmxError:
+    error = LmxError(reason)
+    error.exit_code = code
+    return error
+
+
+def unmeasured(failed: Mapping[str, LmxError], asked: int) -> LmxError:
+    """All in one line; what is the matter with all of them once."""
+    names: dict[str, list[str]] = {}
+    for name, error in failed.items():
+        names.setdefault(str(error), []).append(name)
+    told = [reason if len(some) == asked else f"{', '.join(some)}: {reason}" for reason, some in names.items()]
+    return failure(" ".join(told), next(iter(failed.values())).exit_code)
 
 
 def newest(run: Run) -> int | None:
@@ -87,7 +116,7 @@ def newest(run: Run) -> int | None:
     return max((int(name.removeprefix("step-")) for name in names), default=None)
 
 
-def lines(run: Run, step: int | None, nodes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def lines(run: Run, step: int | None, nodes: Nodes) -> list[dict[str, Any]]:
     """The newest line of each yardstick with these knobs, at `step` or the last one."""
     found = []
     for name, node in nodes.items():

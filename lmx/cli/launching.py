@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lmx.build import build
+from lmx.cli.aside import aside
 from lmx.config import plain
 from lmx.errors import INTERRUPTED, LmxError
 from lmx.launch.local import log_tail
@@ -105,10 +106,7 @@ def tracked(run: Run, tracker: subprocess.Popen) -> str:
 def ask(module: str, request: Callable[[], Any]) -> Any:
     """The JSON that a module answers to a request in JSON, in a process of its own, which imports torch while the request is put
     together. Raises LmxError with its message."""
-    command = [sys.executable, "-P", "-m", module]
-    child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    )
+    child = aside(module, subprocess.PIPE)
     with child, Console(stderr=True).status("looking …"):
         try:
             told, said = child.communicate(json.dumps(request()))

@@ -22,19 +22,23 @@ STAMP = "<!-- {} -->"  # at the end of a page: what it was made from
 
 
 def write(folder: Path, table: dict[str, Any], arms: Sequence[Results], *, again: bool = False) -> None:
-    """table.*, report.html and figures/*. Where page and figures show this table already they stay, unless `again`."""
+    """table.*, figures/* and report.html. Where page and figures show this table already they stay, unless `again`.
+
+    The page comes last: it says that all are there.
+    """
     write_tables(folder, table)
     page, stamp = folder / "report.html", stamped(table, arms)
     if not again and page.exists() and page.read_text(encoding="utf-8").endswith(stamp):
         return
     drawn = figures(table, arms)
-    page.write_text(document(table, arms, drawn, examples(arms)) + stamp, encoding="utf-8")
+    told = document(table, arms, drawn, examples(arms))
     (folder / "figures").mkdir(exist_ok=True)
     for left in (folder / "figures").glob("*.*"):  # of an earlier comparison of that name
         if left.stem not in {figure.name for figure in drawn} and left.suffix in (".svg", ".png"):
             left.unlink()
     for figure in drawn:
         save(figure.paper, folder / "figures" / figure.name)
+    page.write_text(told + stamp, encoding="utf-8")
 
 
 def write_tables(folder: Path, table: dict[str, Any]) -> None:

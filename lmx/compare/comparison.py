@@ -17,6 +17,7 @@ from lmx.compare.tuning import Choice
 from lmx.compare.verdicts import Primary, cautions, contrasts, findings
 from lmx.errors import FAILED_ARM, LmxError
 
+Unmeasured = Mapping[str, Mapping[int, Mapping[str, str]]]  # arm -> seed -> yardstick -> why
 DATA = {"tokenizer": "vocabularies", "training data": "texts", "held-out data": "held-out texts"}  # of a fingerprint
 
 
@@ -57,12 +58,14 @@ def build_table(
     failed: Mapping[str, Mapping[int, str]],
     command: str,
     tuned: Mapping[str, Choice] | None = None,
+    unmeasured: Unmeasured | None = None,
 ) -> dict[str, Any]:
-    """All that is shown and written of a comparison, as JSON; `failed` has arm -> seed -> why, `tuned` what a grid chose.
+    """All that is shown and written of a comparison, as JSON; `failed` has arm -> seed -> why, `tuned` what a grid chose,
+    `unmeasured` arm -> seed -> yardstick -> why.
 
     Raises LmxError for what must not be compared.
     """
-    tuned = tuned or {}
+    tuned, unmeasured = tuned or {}, unmeasured or {}
     results = [result for arm in arms for result in arm.runs]
     if len(arms) < 2:
         raise too_few(arms, failed)
@@ -77,7 +80,7 @@ def build_table(
     for row in rows:
         row["contrasts"] = found.get(row["key"], [])
         row["key"] = " ".join(filter(None, row["key"]))
-    told = cautions(rows, arms, flags)
+    told = [*not_measured(unmeasured), *cautions(rows, arms, flags)]
     return {
         "name": name,
         "command": command,
@@ -90,7 +93,7 @@ def build_table(
         "differences": differences([shared(arm.runs[0].config) for arm in arms]),
         "tuned": {arm: asdict(choice) for arm, choice in tuned.items()},
         "flags": flags,
-        "failed": {f"{arm} seed {seed}": reason for arm, seeds in failed.items() for seed, reason in seeds.items()},
+        "failed": listed_failures(failed, unmeasured),
         "cautions": told,
         "words": [*told, *findings(rows, arms)],
     }
@@ -106,6 +109,30 @@ def too_few(arms: Sequence[Results], failed: Mapping[str, Mapping[int, str]]) ->
 def lost(arm: str, seeds: Mapping[int, str]) -> list[str]:
     """A seed that failed is not dropped in silence: those that did not may be the lucky ones."""
     return [f"{arm} failed (seed {seed}): {reason.rstrip('.')}." for seed, reason in seeds.items()]
+
+
+def not_measured(unmeasured: Unmeasured) -> list[str]:
+    """A sentence for each arm, yardstick and reason; the arm is in no row of that yardstick."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for arm, seeds in unmeasured.items():
+        for seed, yardsticks in seeds.items():
+            for name, why in yardsticks.items():
+                found.setdefault((arm, name, why.rstrip(".")), []).append(seed)
+    return [
+        f"{arm} could not be measured by {name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {why}."
+        for (arm, name, why), seeds in found.items()
+    ]
+
+
+def listed_failures(failed: Mapping[str, Mapping[int, str]], unmeasured: Unmeasured) -> dict[str, str]:
+    """What failed -> why: runs, and yardsticks of runs."""
+    runs = {f"{arm} seed {seed}": reason for arm, seeds in failed.items() for seed, reason in seeds.items()}
+    return runs | {
+        f"{arm} seed {seed} {name}": why
+        for arm, seeds in unmeasured.items()
+        for seed, yardsticks in seeds.items()
+        for name, why in yardsticks.items()
+    }
 
 
 def described(arm: Results) -> dict[str, Any]:

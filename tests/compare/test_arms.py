@@ -143,7 +143,7 @@ def test_grids_that_are_none(typed):
 def desk(tmp_path, monkeypatch):
     """`lmx compare` where training and measuring are noted, and done in no time."""
     monkeypatch.setenv("LMX_RUNS", str(tmp_path))
-    done = {"trained": [], "measured": [], "codes": {}}
+    done = {"trained": [], "measured": [], "codes": {}, "unmeasurable": ()}
 
     def trained(one: Run, look: Any, console: Console):
         place = len(done["trained"])
@@ -161,10 +161,13 @@ def desk(tmp_path, monkeypatch):
         one.unlock()
         return None, code, None
 
-    def measure(one: Run, step: int | None, nodes: Any) -> None:
+    def measure(one: Run, step: int | None, nodes: Any) -> dict[str, LmxError]:
+        if one.label() in done["unmeasurable"]:
+            return {"minimal_pairs": LmxError("broken.")}
         if not one.lines("evals/minimal_pairs.jsonl"):
             done["measured"].append(one.label())
             measured(one, [row(0.8 if "clm" in one.label() else 0.7)], knobs=nodes["minimal_pairs"])
+        return {}
 
     monkeypatch.setattr(comparing, "trained", trained)
     monkeypatch.setattr(comparing, "measure", measure)
@@ -227,6 +230,20 @@ def test_a_failed_arm_is_left_behind(tmp_path, desk):
     assert [arm["name"] for arm in found["arms"]] == ["clm", "electra"]
     assert found["failed"] == {"mlm seed 0": "stopped by the test", "mlm seed 1": "stopped by the test"}
     assert comparing.code(found) == FAILED_ARM
+
+
+def test_an_arm_that_cannot_be_measured_is_told_and_tried_again(tmp_path, desk):
+    desk["unmeasurable"] = ["mlm-tiny-s0", "mlm-tiny-s1"]
+    found = compare(tmp_path, "clm", "mlm", "electra")
+    assert [arm["name"] for arm in found["arms"]] == ["clm", "mlm", "electra"]
+    assert found["failed"] == {f"mlm seed {seed} minimal_pairs": "broken." for seed in (0, 1)}
+    assert comparing.code(found) == FAILED_ARM
+    assert found["cautions"][0] == "mlm could not be measured by minimal_pairs (seeds 0, 1): broken."
+    assert [cell and cell["arm"] for cell in found["rows"][0]["cells"]] == ["clm", None, "electra"]
+    desk["unmeasurable"] = ()
+    assert comparing.code(compare(tmp_path, "clm", "mlm", "electra")) == 0
+    assert desk["measured"][4:] == ["mlm-tiny-s0", "mlm-tiny-s1"]
+    assert len(desk["trained"]) == 6
 
 
 def test_runs_that_exist_are_measured_and_compared(tmp_path, desk):
