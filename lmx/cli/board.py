@@ -20,7 +20,7 @@ class Board:
 
     def __init__(self, wanted: Sequence[Arm]):
         self.arms = [arm.name for arm in wanted]
-        self.seeds = [config["seed"] for config in wanted[0].configs]
+        self.seeds = {arm.name: [config["seed"] for config in arm.configs] for arm in wanted}
         self.runs: dict[tuple[str, int], Run] = {}
         self.seen: dict[
             str, Progress
@@ -45,7 +45,7 @@ class Board:
 
     def label(self, run: Run) -> str:
         """What tells it from other runs of its objective."""
-        return next(f"{name} seed {self.seeds[place]}" for (name, place), one in self.runs.items() if one is run)
+        return next(f"{name} seed {self.seeds[name][place]}" for (name, place), one in self.runs.items() if one is run)
 
     def words(self, progress: Progress) -> list[str]:
         line = progress.metrics
@@ -60,9 +60,10 @@ class Board:
 
     def table(self, current: Run, progress: Progress) -> Table:
         """The arms under the seed that is being trained."""
-        (place,) = {place for (_, place), run in self.runs.items() if run is current}
+        ((name, place),) = {key for key, run in self.runs.items() if run is current}
         table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="dim")
-        table.title = f"seed {self.seeds[place]}, run {len(self.runs)} of {len(self.arms) * len(self.seeds)}"
+        number = sum(map(len, self.seeds.values()))
+        table.title = f"seed {self.seeds[name][place]}, run {len(self.runs)} of {number}"
         for name in ("arm", "state", "", "own loss", "left"):
             table.add_column(name, no_wrap=True)
         for name in self.arms:

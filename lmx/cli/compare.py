@@ -31,6 +31,12 @@ def compare(
             metavar="KEY=A,B,C", help="Try each value on a quarter of the budget, for each arm; keep the best."
         ),
     ] = None,
+    aa: Annotated[
+        bool,
+        typer.Option(
+            "--aa", help="Add a control: the first arm again, under other seeds. It must not differ from itself."
+        ),
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be run, and how long that takes.")] = False,
     plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")] = False,
@@ -56,6 +62,7 @@ def compare(
             evaluations=evaluate.split(),
             plan=plan,
             tune=tune,
+            aa=aa,
         )
     if table is None:
         return

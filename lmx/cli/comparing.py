@@ -21,6 +21,7 @@ from lmx.compare.conventions import with_both
 from lmx.compare.results import Result, Results
 from lmx.compare.tuning import Choice, grid, trials
 from lmx.compare.tuning import chosen as chosen_value
+from lmx.compare.twins import twin as twin_of
 from lmx.errors import FAILED_ARM, INTERRUPTED, PREEMPTED, LmxError
 from lmx.runs import NAME, Run, root
 from lmx.track.figures import number
@@ -38,10 +39,15 @@ def compare(
     evaluations: Sequence[str],
     plan: bool,
     tune: str | None,
+    aa: bool,
 ) -> dict[str, Any] | None:
     """The table of a comparison that is there in full now, or None after a plan. Raises LmxError for what cannot be compared."""
     console = Console(stderr=True, highlight=False)
     nodes = yardsticks(evaluations)
+    if aa and (chosen or seeds < 2):
+        raise LmxError(
+            "--aa must go with --seeds 2 or more, and without --runs: it takes runs of its own, and pairs of them."
+        )
     if chosen:
         if words:
             raise LmxError(f"--runs must stand alone, got {' '.join(words)} too: runs are compared as they are.")
@@ -62,10 +68,12 @@ def compare(
         called = [f"{word} {choice.key}={choice.value:g}" for word, choice in zip(called, tuned, strict=True)]
         wanted = arms(called, typed, range(seeds))
         choices = {arm.name: choice for arm, choice in zip(wanted, tuned, strict=True)}
+    again = twin_of(wanted[0]) if aa else None
+    wanted += [again] if again else []
     show_plan(wanted, there, nodes, console, probe=plan)
     if plan:
         return None
-    return finished(made(wanted, folder, there, nodes, console), folder, nodes, choices)
+    return finished(made(wanted, folder, there, nodes, console), folder, nodes, choices, again and again.name)
 
 
 def checked_name(name: str | None) -> str | None:
@@ -146,8 +154,10 @@ def train(run: Run, board: Board, console: Console) -> None:
         tracked(run, tracker)
 
 
-def finished(made: Made, folder: Path, nodes: Nodes, choices: Mapping[str, Choice] | None = None) -> dict[str, Any]:
-    """The table, written into the comparison's folder with all that shows it."""
+def finished(
+    made: Made, folder: Path, nodes: Nodes, choices: Mapping[str, Choice] | None = None, again: str | None = None
+) -> dict[str, Any]:
+    """The table, written into the comparison's folder with all that shows it; `again` is the first arm under other seeds."""
     from lmx.cli.reporting import write  # draws, which a plan need not wait for
 
     results = [
@@ -157,8 +167,10 @@ def finished(made: Made, folder: Path, nodes: Nodes, choices: Mapping[str, Choic
     failed = {name: reasons(runs) for name, runs in made.groups.items() if not all(map(done, runs))}
     unmeasured = {one.name: without(one, made.unmeasured) for one in results}
     command = " ".join(map(shlex.quote, ["lmx", *sys.argv[1:]]))
-    there = [one for one in results if one.runs]
-    table = build_table(folder.name, there, failed, command, choices, unmeasured)
+    twins = {one.name: one for one in results if one.name == again and one.runs}
+    there = [one for one in results if one.runs and one.name != again]
+    twin = (results[0].name, twins[again]) if again in twins else None
+    table = build_table(folder.name, there, failed, command, choices, unmeasured, twin)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, table, there)
     print(f"{folder}: report.html, figures, and table.json, .csv, .md and .tex", file=sys.stderr)

@@ -27,7 +27,12 @@ def show(table: Mapping[str, Any]) -> None:
     unranked(rows, console)
     parts = len(table["rows"]) - len(rows)
     console.print(f"{parts} rows of single tasks: table.csv\n" if parts else "")
-    for listing in (listings.overall(table), *map(tested, table["rows"]), listings.native(table)):
+    for listing in (
+        listings.overall(table),
+        *map(tested, table["rows"]),
+        listings.control(table),
+        listings.native(table),
+    ):
         if listing.rows:
             columns(listing.head, listing.rows)
             console.print()

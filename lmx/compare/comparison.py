@@ -14,6 +14,9 @@ from lmx.compare.gates import flags as gated
 from lmx.compare.overall import overall
 from lmx.compare.results import LEDGER, Result, Results
 from lmx.compare.tuning import Choice
+from lmx.compare.twins import control, effects
+from lmx.compare.twins import flags as unequal
+from lmx.compare.twins import told as equal
 from lmx.compare.verdicts import Primary, cautions, contrasts, findings
 from lmx.errors import FAILED_ARM, LmxError
 
@@ -59,9 +62,10 @@ def build_table(
     command: str,
     tuned: Mapping[str, Choice] | None = None,
     unmeasured: Unmeasured | None = None,
+    twin: tuple[str, Results] | None = None,
 ) -> dict[str, Any]:
     """All that is shown and written of a comparison, as JSON; `failed` has arm -> seed -> why, `tuned` what a grid chose,
-    `unmeasured` arm -> seed -> yardstick -> why.
+    `unmeasured` arm -> seed -> yardstick -> why; `twin` is an arm's name, and the same under other seeds.
 
     Raises LmxError for what must not be compared.
     """
@@ -69,18 +73,23 @@ def build_table(
     results = [result for arm in arms for result in arm.runs]
     if len(arms) < 2:
         raise too_few(arms, failed)
-    refuse_unequal(results)
+    again = next(((arm, twin[1]) for arm in arms if twin and arm.name == twin[0]), None)
+    refuse_unequal([*results, *(again[1].runs if again else ())])
     currency = results[0].currency
     rows = aligned(arms)
     primaries = [Primary(row["key"], row["better"], row["cells"]) for row in rows if row["primary"]]
     flags = {name: lost(name, seeds) for name, seeds in failed.items()}
     for arm in arms:
         flags[arm.name] = [*flags.get(arm.name, ()), *warnings(arm, tuned.get(arm.name))]
-    found = contrasts(primaries, {name for name, sentences in flags.items() if sentences})
+    selves = effects(rows, *again) if again else {}
+    flags["A/A"] = [flag.sentence for flag in unequal(again[0].name, selves)] if again else []
+    flagged = {arm.name for arm in arms if flags["A/A"] or flags[arm.name]}
+    found = contrasts(primaries, flagged)
     for row in rows:
         row["contrasts"] = found.get(row["key"], [])
         row["key"] = " ".join(filter(None, row["key"]))
-    told = [*not_measured(unmeasured), *cautions(rows, arms, flags)]
+    told = [*not_measured(unmeasured), *cautions(rows, arms, flags, flagged)]
+    aa = control(*again, selves) if again else None
     return {
         "name": name,
         "command": command,
@@ -89,13 +98,14 @@ def build_table(
         "yardsticks": results[0].wanted,
         "rows": rows,
         "overall": overall(rows),
+        "control": aa,
         "native": [native(arm) for arm in arms],
         "differences": differences([shared(arm.runs[0].config) for arm in arms]),
         "tuned": {arm: asdict(choice) for arm, choice in tuned.items()},
         "flags": flags,
         "failed": listed_failures(failed, unmeasured),
         "cautions": told,
-        "words": [*told, *findings(rows, arms)],
+        "words": [*told, *(equal(aa, bool(flags["A/A"])) if aa else ()), *findings(rows, arms)],
     }
 
 

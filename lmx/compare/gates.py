@@ -38,11 +38,10 @@ class Facts:
     grid: Sequence[float] = field(default=())  # the values that were tried
 
 
-def flags(arms: Sequence[Facts], aa: Effect | None = None) -> list[Flag]:
-    """All gates of all arms, in the order of the arms; last that of an arm compared with itself under other seeds."""
+def flags(arms: Sequence[Facts]) -> list[Flag]:
+    """All gates of all arms, in the order of the arms."""
     gates = (diverged, on_plateau, too_many_epochs, at_edge)
-    found = [flag for arm in arms for gate in gates for flag in gate(arm)]
-    return found if aa is None else found + unequal_twins(aa)
+    return [flag for arm in arms for gate in gates for flag in gate(arm)]
 
 
 def on_plateau(facts: Facts) -> list[Flag]:
@@ -113,16 +112,16 @@ def at_edge(facts: Facts) -> list[Flag]:
     return [Flag(gate="edge", arm=facts.arm, sentence=sentence)]
 
 
-def unequal_twins(aa: Effect) -> list[Flag]:
-    """An arm against itself must not differ by what the comparison could detect."""
-    least = detectable(aa.n, aa.sd)
-    if abs(aa.mean) <= least:
+def unequal_twins(arm: str, row: str, aa: Effect, alpha: float) -> list[Flag]:
+    """An arm against itself must not differ by what the comparison could detect at a level of `alpha`."""
+    least = detectable(aa.n, aa.sd, alpha)
+    if abs(aa.mean) <= least or aa.p > alpha:  # the latter where there is no spread: few signs are no evidence
         return []
     sentence = (
-        f"An arm differs from itself by {aa.mean:+.3g} under other seeds, more than the {least:.3g} that {aa.n} pairs detect: "
-        "something besides the seed is not held fixed."
+        f"{arm} differs from itself in {row} by {aa.mean:+.3g} under other seeds, more than the {least:.3g} that {aa.n} pairs "
+        "detect: something besides the seed is not held fixed, so there is no verdict on any arm."
     )
-    return [Flag(gate="A/A", arm="", sentence=sentence)]
+    return [Flag(gate="A/A", arm=arm, sentence=sentence)]
 
 
 def of(some: Mapping[int, object] | set[int], seeds: Sequence[int]) -> str:

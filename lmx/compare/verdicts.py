@@ -102,11 +102,12 @@ def contrast(
     )
 
 
-def cautions(rows: Sequence[Row], arms: Sequence[Results], flags: Mapping[str, Sequence[str]]) -> list[str]:
-    """Sentences that take something back."""
+def cautions(
+    rows: Sequence[Row], arms: Sequence[Results], flags: Mapping[str, Sequence[str]], flagged: Set[str]
+) -> list[str]:
+    """Sentences that take something back; `flagged` are the arms on which there is no verdict."""
     said = [sentence for found in flags.values() for sentence in found]
     said += [*unlike_seeds(arms), *unlike_places(arms), *floors(rows)]
-    flagged = {arm.name for arm in arms if flags.get(arm.name)}
     return [*said, *undecided(*of_tests(rows), flagged)]
 
 

@@ -101,7 +101,8 @@ class Page:
             "0 is a task's floor, 1 all of it right: the plain mean, or from five seeds on the mean of the middle half (IQM) "
             "with a percentile interval. P: how often a run of the arm is ahead of one of the column's. Looked at, not tested."
         )
-        whole = listings.overall(self.table)
+        twins = "The first arm under other seeds, in pairs: beyond what is detectable it must not differ from itself."
+        whole, aa = listings.overall(self.table), listings.control(self.table)
         spent = [f"<p>{escape(told)}</p>" for told in listings.conventions(self.table)]
         return [
             section(
@@ -113,6 +114,7 @@ class Page:
             section("Yardsticks", SPREAD, self.listing(listings.yardsticks(self.table)), *self.part("scores")),
             section("Over tasks", over, self.listing(whole)) if whole.rows else "",
             section("Contrasts", tested, self.listing(contrasts)) if contrasts.rows else "",
+            section("A/A control", twins, self.listing(aa)) if aa.rows else "",
             section(
                 "Own loss, never ranked",
                 f"Held-out nats of each objective's own task, each against its own best constant prediction. {BAND}",

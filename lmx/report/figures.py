@@ -32,7 +32,7 @@ def figures(table: Mapping[str, Any], arms: Sequence[Results]) -> list[Figure]:
     by = table["matched"]["by"]
     axis = by if by in AXES else "flops"
     live, paper = Look(names, axis, static=False), Look(names, axis, static=True)
-    flagged = {name for name, found in table["flags"].items() if found}
+    flagged = {name for name in names if table["flags"].get(name) or table["flags"].get("A/A")}
     bits = bits_panel(arms)
     panels = [*([bits] if bits else []), *yardstick_panels(arms, table["rows"])]
     return [

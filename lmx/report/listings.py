@@ -156,6 +156,22 @@ def contrasts(table: Mapping[str, Any]) -> Listing:
     return Listing(title="Contrasts", head=[*head, "verdict"], rows=rows, arms=None)
 
 
+def control(table: Mapping[str, Any]) -> Listing:
+    """An arm against itself under other seeds, of each tested row."""
+    known = table.get("control") or {"rows": (), "arm": ""}
+    rows = [
+        [
+            one["row"], str(one["n"]), f"{one['mean']:+.3f}", f"[{one['interval']['low']:+.3f}, {one['interval']['high']:+.3f}]",
+            f"{one['detectable']:.3f}",
+        ]
+        for one in known["rows"]
+    ]  # fmt: skip
+    title = f"A/A: {known['arm']} against itself"
+    return Listing(
+        title=title, head=[title, "pairs", "difference", "95 % interval", "detectable"], rows=rows, arms=None
+    )
+
+
 def probability(p: float | None) -> str:
     return "–" if p is None else f"{p:.2g}"
 
@@ -189,6 +205,8 @@ def environment(runs: Sequence[Mapping[str, Any]]) -> Listing:
 
 def runs(table: Mapping[str, Any]) -> Listing:
     rows = [[arm["name"], ", ".join(arm["runs"])] for arm in table["arms"]]
+    if again := table.get("control"):
+        rows.append([f"{again['arm']} again", ", ".join(again["runs"])])
     return Listing(title="Runs", head=["arm", "runs"], rows=rows, arms=None)
 
 

@@ -142,7 +142,7 @@ def test_an_arm_that_cannot_be_measured_does_not_stop_a_comparison(trained, monk
 
     def compared() -> dict:
         chosen = ",".join(str(one.path) for one in trained.values())
-        asked = {"seeds": 1, "name": "faults", "evaluations": [], "plan": False, "tune": None}
+        asked = {"seeds": 1, "name": "faults", "evaluations": [], "plan": False, "tune": None, "aa": False}
         found = comparing.compare([], chosen=chosen, **asked)
         assert found is not None
         return found

@@ -12,6 +12,7 @@ from lmx.cli import comparing
 from lmx.compare.arms import arms, existing, flatten, identity, named
 from lmx.compare.conventions import convention, with_both
 from lmx.compare.tuning import SEED, grid, trials
+from lmx.compare.twins import OTHER
 from lmx.config import plain
 from lmx.errors import FAILED_ARM, INTERRUPTED, PREEMPTED, LmxError
 from lmx.runs import Run, find
@@ -181,7 +182,7 @@ def desk(tmp_path, monkeypatch):
 
 
 def compare(folder: Path, *words: str, seeds: int = 2, **changes: Any):
-    asked = {"name": None, "chosen": "", "evaluations": [], "plan": False, "tune": None} | changes
+    asked = {"name": None, "chosen": "", "evaluations": [], "plan": False, "tune": None, "aa": False} | changes
     found = comparing.compare([*words, BUDGET, f"runs={folder}"], seeds=seeds, **asked)
     assert found is not None
     return found
@@ -250,10 +251,27 @@ def test_runs_that_exist_are_measured_and_compared(tmp_path, desk):
     runs = [run(tmp_path, name, seed) for name in ("clm", "mlm") for seed in (0, 1)]
     lost = run(tmp_path, "mlm", 2, state="failed")
     chosen = ",".join(str(one.path) for one in [*runs, lost])
-    asked = {"seeds": 1, "name": None, "evaluations": [], "plan": False, "tune": None}
+    asked = {"seeds": 1, "name": None, "evaluations": [], "plan": False, "tune": None, "aa": False}
     found = comparing.compare([], chosen=chosen, **asked)
     assert found is not None
     assert [(arm["name"], arm["seeds"]) for arm in found["arms"]] == [("clm", [0, 1]), ("mlm", [0, 1])]
     assert found["failed"] == {"mlm seed 2": "not finite"}
     with pytest.raises(LmxError, match="--runs must stand alone"):
         comparing.compare(["clm"], chosen=chosen, **asked)
+
+
+def test_a_control_is_made_beside_the_arms(tmp_path, desk):
+    plain_name = compare(tmp_path, "clm", "mlm")["name"]
+    found = compare(tmp_path, "clm", "mlm", aa=True)
+    assert desk["trained"][4:] == [f"clm-tiny-s{OTHER}", f"clm-tiny-s{OTHER + 1}"]
+    assert found["name"] == plain_name
+    assert [arm["name"] for arm in found["arms"]] == ["clm", "mlm"]
+    assert found["control"]["seeds"] == [OTHER, OTHER + 1]
+    assert compare(tmp_path, "clm", "mlm", aa=True) == found
+    assert len(desk["trained"]) == 6
+    desk["codes"] = {len(desk["trained"]) + 2: 6}  # of other runs, the first of the control
+    lost = compare(tmp_path, "clm", "mlm", "optim.lr=0.001", aa=True)
+    assert lost["failed"] == {f"clm again seed {OTHER}": "stopped by the test"}
+    assert lost["control"]["seeds"] == [OTHER + 1]
+    with pytest.raises(LmxError, match="--aa must go with --seeds 2 or more"):
+        compare(tmp_path, "clm", "mlm", aa=True, seeds=1)

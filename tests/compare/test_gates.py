@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from lmx.compare.gates import Facts, flags, mismatch, refuse_mismatch
-from lmx.compare.statistics import effect
 from lmx.errors import LmxError
 
 GOOD = {"arm": "mlm", "seeds": [0, 1, 2], "losses": {"loss": [3.9, 4.0, 4.1]}, "constants": {"loss": 6.34}}
@@ -82,18 +81,6 @@ def test_learning_rate_at_the_edge_of_its_grid(rate, grid, side):
     said = found(rate=rate, grid=grid)
     assert [gate for gate, _ in said] == ["edge"] * bool(side)
     assert all(f"is the {side} that was tried" in sentence for _, sentence in said)
-
-
-def test_an_arm_that_differs_from_itself():
-    calm = effect([0.1, -0.2, 0.05, 0.1, -0.1])
-    off = effect([1.0, 1.1, 0.9, 1.0, 1.05])
-    assert flags([Facts(**GOOD)], calm) == []
-    assert [flag.gate for flag in flags([Facts(**GOOD)], off)] == ["A/A"]
-
-
-def test_twins_rarely_differ():
-    d = np.random.default_rng(0).normal(size=(1000, 5))
-    assert np.mean([bool(flags([], effect(row))) for row in d]) < 0.05
 
 
 def test_flags_are_one_line_each_and_name_their_arm():

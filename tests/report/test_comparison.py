@@ -102,6 +102,22 @@ def test_no_ratio_to_what_anybody_has(toy):
     assert "of span's FLOPs" in note
 
 
+@pytest.mark.parametrize("flags", [{"A/A": ["clm differs from itself."]}, {"clm": ["a"], "mlm": ["b"], "span": ["c"]}])
+def test_no_ratio_where_there_is_no_verdict(toy, flags):
+    table, arms = toy
+    assert next(figure for figure in figures(table, arms) if figure.part == "frontier").notes
+    assert not next(figure for figure in figures(table | {"flags": flags}, arms) if figure.part == "frontier").notes
+
+
+def test_a_control_has_a_section(toy):
+    table, arms = toy
+    row = {"row": "cloze & so on", "n": 5, "mean": 0.1, "interval": {"low": -0.1, "high": 0.3}, "detectable": 0.4}
+    text = page(table | {"control": {"arm": "clm", "seeds": [20000], "runs": ["a-run"], "rows": [row]}}, arms)
+    assert "<h2>A/A control</h2>" in text
+    assert "<td>cloze &amp; so on</td><td>5</td><td>+0.100</td><td>[-0.100, +0.300]</td><td>0.400</td>" in text
+    assert "<td>clm again</td><td>a-run</td>" in text
+
+
 def test_no_ratio_of_one_seed(tmp_path):
     table, arms = make(tmp_path, seeds=1)
     assert sentences(yardstick_panels(arms, table["rows"])[0], set()) == []
