@@ -2,17 +2,20 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from lmx.build import build
 from lmx.cli.board import Board
-from lmx.cli.evaluating import measure, yardsticks
-from lmx.cli.launching import tracked, trained
+from lmx.cli.evaluating import lines, measure, newest, yardsticks
+from lmx.cli.fleet import carry_out
+from lmx.cli.job import job
 from lmx.cli.planning import done, show_plan
 from lmx.compare.arms import Arm, arms, existing, named
 from lmx.compare.comparison import build_table, refuse_unequal
@@ -20,7 +23,8 @@ from lmx.compare.conventions import with_both
 from lmx.compare.results import Result, Results
 from lmx.compare.tuning import Choice, grid, trials
 from lmx.compare.tuning import chosen as chosen_value
-from lmx.errors import FAILED_ARM, INTERRUPTED, PREEMPTED, LmxError
+from lmx.errors import FAILED_ARM, LmxError
+from lmx.launch.jobs import Job
 from lmx.runs import NAME, Run, root
 from lmx.track.figures import number
 from lmx.track.wandb import send_comparison
@@ -102,15 +106,20 @@ def made(
     """Every run, trained and measured unless it is `there`; seed after seed, so that an interrupted comparison has pairs."""
     board = Board(wanted)
     groups: dict[str, list[Run]] = {arm.name: [] for arm in wanted}
-    for place in range(len(wanted[0].configs)):
-        for arm in wanted:
-            run = there.get(arm.identities[place]) or created(arm, place, folder)
-            board.runs[arm.name, place] = run
-            groups[arm.name].append(run)
-            if not done(run):
-                train(run, board, console)
-            if done(run):
-                measure(run, None, nodes)
+
+    def jobs() -> Iterator[Job]:
+        for place in range(len(wanted[0].configs)):
+            for arm in wanted:
+                run = there.get(arm.identities[place]) or created(arm, place, folder)
+                board.runs[arm.name, place] = run
+                groups[arm.name].append(run)
+                if not (done(run) and len(lines(run, newest(run), nodes)) == len(nodes)):
+                    yield job(run, nodes)
+
+    carry_out(jobs(), build(wanted[0].configs[0]["launcher"]).fleet(), board, console)
+    for run in chain.from_iterable(groups.values()):
+        if done(run):
+            measure(run, None, nodes)  # what its job could not, to say why
     return groups
 
 
@@ -118,18 +127,6 @@ def created(arm: Arm, place: int, folder: Path) -> Run:
     config = dict(arm.configs[place])
     config["group"] = config["group"] or folder.name
     return Run.create(config, arm.overrides[place], folder.parent)
-
-
-def train(run: Run, board: Board, console: Console) -> None:
-    """A failed arm does not stop the others; Ctrl-C and SIGTERM do. Raises LmxError for them."""
-    run.lock()
-    _, code, tracker = trained(run, board.watch, console)
-    if code in (INTERRUPTED, PREEMPTED):
-        error = LmxError(f"stopped; {run.name} is saved. The same command goes on from here.")
-        error.exit_code = code
-        raise error
-    if tracker is not None and code == 0:
-        tracked(run, tracker)
 
 
 def finished(groups: dict[str, list[Run]], folder: Path, nodes: Nodes, choices: dict[str, Choice]) -> dict[str, Any]:
