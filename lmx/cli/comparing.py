@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -63,7 +63,7 @@ def compare(
     there = existing(folder.parent)
     choices: dict[str, Choice] = {}
     if tune is not None:
-        tuned = tuned_by(tune, called, typed, folder, there, console)
+        tuned = tuned_by(tune, [(word, typed) for word in called], folder, there, console)
         called = [f"{word} {choice.key}={choice.value:g}" for word, choice in zip(called, tuned, strict=True)]
         wanted = arms(called, typed, range(seeds))
         choices = {arm.name: choice for arm, choice in zip(wanted, tuned, strict=True)}
@@ -86,14 +86,14 @@ def default_name(wanted: Sequence[Arm]) -> str:
 
 
 def tuned_by(
-    tune: str, words: Sequence[str], shared: Sequence[str], folder: Path, there: Mapping[str, Run], console: Console
+    tune: str, words: Sequence[tuple[str, Sequence[str]]], folder: Path, there: Mapping[str, Run], console: Console
 ) -> list[Choice]:
-    """For each arm the best value of a grid, by short runs of a seed of their own."""
+    """For each arm, a word and what is shared, the best value of a grid, by short runs of a seed of their own."""
     key, values = grid(tune)
+    tried = [trials(word, shared, key, values) for word, shared in words]
+    runs = made(list(chain.from_iterable(tried)), folder, there, {}, console)
     found = []
-    for word in words:
-        trial = trials(word, shared, key, values)
-        runs = made(trial, folder, there, {}, console)
+    for (word, _), trial in zip(words, tried, strict=True):
         found.append(chosen_value(key, values, [Result(run) for arm in trial for run in runs[arm.name]]))
         told = ", ".join(f"{value:g}: {number(loss)}" for value, loss in found[-1].losses.items())
         console.print(Text(f"{word}: {key}={found[-1].value:g} ({told})"), soft_wrap=True)
@@ -101,7 +101,12 @@ def tuned_by(
 
 
 def made(
-    wanted: Sequence[Arm], folder: Path, there: Mapping[str, Run], nodes: Nodes, console: Console
+    wanted: Sequence[Arm],
+    folder: Path,
+    there: Mapping[str, Run],
+    nodes: Nodes,
+    console: Console,
+    timeout: float | None = None,
 ) -> dict[str, list[Run]]:
     """Every run, trained and measured unless it is `there`; seed after seed, so that an interrupted comparison has pairs."""
     board = Board(wanted)
@@ -114,7 +119,7 @@ def made(
                 board.runs[arm.name, place] = run
                 groups[arm.name].append(run)
                 if not (done(run) and len(lines(run, newest(run), nodes)) == len(nodes)):
-                    yield job(run, nodes)
+                    yield job(run, nodes, timeout)
 
     carry_out(jobs(), build(wanted[0].configs[0]["launcher"]).fleet(), board, console)
     for run in chain.from_iterable(groups.values()):
@@ -129,8 +134,14 @@ def created(arm: Arm, place: int, folder: Path) -> Run:
     return Run.create(config, arm.overrides[place], folder.parent)
 
 
-def finished(groups: dict[str, list[Run]], folder: Path, nodes: Nodes, choices: dict[str, Choice]) -> dict[str, Any]:
-    """The table, written into the comparison's folder with all that shows it."""
+def finished(
+    groups: dict[str, list[Run]],
+    folder: Path,
+    nodes: Nodes,
+    choices: dict[str, Choice],
+    told: Callable[[dict[str, Any], Sequence[Results]], dict[str, Any]] = lambda table, arms: table,
+) -> dict[str, Any]:
+    """The table, written into the comparison's folder with all that shows it; `told` has more to say on it."""
     from lmx.cli.reporting import write  # draws, which a plan need not wait for
 
     results = [
@@ -140,7 +151,7 @@ def finished(groups: dict[str, list[Run]], folder: Path, nodes: Nodes, choices: 
     failed = {name: reasons(runs) for name, runs in groups.items() if not all(map(done, runs))}
     command = " ".join(map(shlex.quote, ["lmx", *sys.argv[1:]]))
     there = [one for one in results if one.runs]
-    table = build_table(folder.name, there, failed, command, choices)
+    table = told(build_table(folder.name, there, failed, command, choices), there)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, table, there)
     print(f"{folder}: report.html, figures, and table.json, .csv, .md and .tex", file=sys.stderr)

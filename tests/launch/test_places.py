@@ -57,8 +57,8 @@ def test_cores_are_divided(monkeypatch, workers, processes, threads):
 
 
 def test_gpus_are_divided(monkeypatch):
-    assert shares("0 1 2 3".split(), 2) == [["0", "1"], ["2", "3"]]
-    assert shares("0 1 2".split(), 2) == [["0"], ["1"]], "as many for each"
+    assert shares(["0", "1", "2", "3"], 2) == [["0", "1"], ["2", "3"]]
+    assert shares(["0", "1", "2"], 2) == [["0"], ["1"]], "as many for each"
     assert shares(["0", "1"], 3) == [["0"], ["1"], ["0"]]
     assert shares([], 2) == [[], []]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
