@@ -11,6 +11,7 @@ from rich.text import Text
 from lmx.cli import comparing
 from lmx.cli.evaluating import yardsticks
 from lmx.cli.planning import show_plan
+from lmx.cli.searching import Search
 from lmx.compare.arms import Arm, existing
 from lmx.compare.points import Point, Space, arms_of, drawn, grid, space
 from lmx.compare.results import Results
@@ -39,7 +40,7 @@ def sweep(
     given = any(setting.startswith("budget.") for setting in settings)
     axes = space([*settings] if given else [comparing.BUDGET, *settings])
     if sampler == "tpe":
-        raise LmxError("--sampler must be grid or random.")
+        return searched(axes, number, name, nodes, console, timeout, tune=tune, plan=plan)
     points, broken = arms_of(grid(axes) if sampler == "grid" else drawn(axes, number), axes)
     if len(points) < 2:
         raise LmxError(f"lmx sweep must have at least two points that differ, got {len(points)}.")
@@ -56,6 +57,38 @@ def sweep(
         return None
     groups = comparing.made(wanted, folder, there, nodes, console, timeout)
     return comparing.finished(groups, folder, nodes, choices, saying(axes, broken))
+
+
+def searched(
+    axes: Space,
+    number: int,
+    name: str | None,
+    nodes: comparing.Nodes,
+    console: Console,
+    timeout: float | None,
+    *,
+    tune: str | None,
+    plan: bool,
+) -> dict[str, Any] | None:
+    """By what earlier points have scored; which they will be is not known beforehand."""
+    if tune is not None:
+        raise LmxError(
+            "--tune must go with --sampler grid or random: tpe tunes whatever it is given. Make its key an axis."
+        )
+    probe = arms_of(drawn(axes, number), axes)[0]
+    folder = root(dict(probe[0][1].configs[0]))
+    told = ["tpe", axes.typed, [repr(axis) for axis in axes.axes]]
+    digits = sha256(repr(told).encode()).hexdigest()[:5]
+    keys = [key.rpartition(".")[2].rpartition("/")[2] for key in axes.keys]
+    folder /= f"sweep-{comparing.checked_name(name) or '-'.join([*keys, digits])[-80:].lstrip('-')}"
+    if plan:
+        show_plan([arm for _, arm in probe], existing(folder.parent), nodes, console, probe=True)
+        console.print("Points are drawn at random here; tpe chooses others, as many or fewer.")
+        return None
+    launcher = probe[0][1].configs[0]["launcher"]
+    search = Search(axes, number, folder, existing(folder.parent), nodes, launcher)
+    search.run(console, timeout)
+    return comparing.finished(search.groups, folder, nodes, {}, saying(axes, search.broken, search.pruned))
 
 
 def saying(axes: Space, broken: Mapping[str, str], pruned: Sequence[str] = ()) -> Any:
