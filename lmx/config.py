@@ -11,14 +11,14 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from lmx.errors import LmxError, nearest
-from lmx.overrides import SECRET, Setting, expand, read
+from lmx.overrides import SECRET, Axis, Setting, axis, expand, read
 from lmx.schema import plugins, rules
 from lmx.schema.choices import CONF, choices, files, groups, holders
 from lmx.schema.constructors import SOURCE, Constructors
 from lmx.schema.slots import ROOT, Slot, nodes, slots, target
 from lmx.schema.values import Mismatch, clean, conform, show
 
-__all__ = ["CONF", "choices", "expand", "groups", "load", "places", "plain"]
+__all__ = ["CONF", "Axis", "axis", "choices", "expand", "groups", "load", "places", "plain"]
 
 MISSING = "???"
 REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)+)\}")

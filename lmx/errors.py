@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 FAILED_ARM = 8  # some runs of a comparison failed; the others are compared
 PREEMPTED = 75  # after SIGTERM or SIGUSR1: saved, requeue me (EX_TEMPFAIL)
+HUNG = 124  # of a run that gave no sign of life and was killed, as timeout(1) has it
 INTERRUPTED = 130  # after SIGINT: saved
 INTERNAL = 70  # a bug (EX_SOFTWARE)
 

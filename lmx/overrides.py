@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from lmx.errors import LmxError
@@ -88,28 +88,57 @@ def parse(typed: str) -> Override | None:
         return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A key and what it may be: one of `values`, as typed, or a number between two `ends`, on a logarithmic scale if `log`."""
+
+    key: str
+    values: tuple[str, ...] = ()
+    ends: tuple[float, float] | None = None
+    log: bool = False
+
+
 def expand(overrides: Sequence[str]) -> list[list[str]]:
     """`a=1,2 b=3` -> [[a=1, b=3], [a=2, b=3]]: the axes of a sweep, with Hydra's ranges, choices and globs."""
-    return [list(point) for point in product(*map(axis, overrides))]
+    return [list(point) for point in product(*map(settings, overrides))]
 
 
-def axis(typed: str) -> list[str]:
+def settings(typed: str) -> list[str]:
     """One override for each alternative."""
+    found = axis(typed)
+    if found is None:
+        return [typed]
+    if found.ends:
+        raise LmxError(f"{found.key} must be a list of values or a range, got {show(typed.partition('=')[2])}.")
+    return [f"{found.key}={value}" for value in found.values]
+
+
+def axis(typed: str) -> Axis | None:
+    """What is typed for several runs, None for one value. Where it is `interval(a,b)`, `tag(log, …)` makes it logarithmic."""
     setting = read(typed)
     if not setting.several:
-        return [typed]
+        return None
     override = parse(typed)
     assert override is not None
     value = override.value()
+    if isinstance(value, IntervalSweep):
+        return interval(setting, value)
     if isinstance(value, Glob):
         names = value.filter(list(choices(setting.key)))
-    elif override.is_discrete_sweep():
-        names = [tidy(value) for value in override.sweep_string_iterator()]
     else:
-        raise LmxError(f"{setting.key} must be a list of values or a range, got {show(setting.text)}.")
+        names = [tidy(value) for value in override.sweep_string_iterator()]
+    if isinstance(value, RangeSweep) and value.stop is not None:  # a sum of steps may fall a hair short of it
+        names = [name for name in names if float(name) != value.stop]
     if not names:
         raise LmxError(f"{setting.key} must have at least one value, got {show(setting.text)}.")
-    return [f"{setting.key}={name}" for name in names]
+    return Axis(key=setting.key, values=tuple(dict.fromkeys(names)))
+
+
+def interval(setting: Setting, value: IntervalSweep) -> Axis:
+    low, high, log = value.start, value.end, "log" in (value.tags or ())
+    if low is None or high is None or not low < high or (log and low <= 0):
+        raise LmxError(f"{setting.key} must go from a number to a larger one, got {show(setting.text)}.")
+    return Axis(key=setting.key, ends=(low, high), log=log)
 
 
 def tidy(value: str) -> str:

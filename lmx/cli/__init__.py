@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lmx import __version__
-from lmx.cli import compare, config, doctor, evaluate, generate, list, report, runs, show, sync, train, watch
+from lmx.cli import compare, config, doctor, evaluate, generate, list, report, runs, show, sweep, sync, train, watch
 from lmx.errors import INTERNAL, LmxError
 
 HELP = """
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
+app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 app.command("config")(config.config)
 app.command("list")(list.list_choices)

@@ -1,7 +1,7 @@
 """All runs of a comparison while they are made: one live table; a plain line for each run where there is no terminal."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
@@ -12,7 +12,9 @@ from rich.text import Text
 from lmx.compare.arms import Arm
 from lmx.runs import STYLES, Run
 from lmx.track.figures import clock, number, own, quality, speed
-from lmx.track.progress import EVERY, Progress
+from lmx.track.progress import Progress
+
+MARGIN = 4  # lines of a terminal that are not rows
 
 
 class Board:
@@ -25,23 +27,27 @@ class Board:
         self.seen: dict[
             str, Progress
         ] = {}  # by name of a run; reading its config again and again would slow training down
+        self.live: Live | None = None
 
-    def watch(self, run: Run, running: Callable[[], bool], console: Console, stopping: Callable[[], bool]) -> Progress:
-        progress = self.seen[run.name] = Progress(run, stopping)
+    @contextmanager
+    def shown(self, console: Console) -> Iterator[None]:
         if not console.is_terminal:
-            while running():
-                time.sleep(EVERY)
+            yield
+            return
+        with Live(console=console, refresh_per_second=4, transient=True) as self.live:
+            yield
+        self.live = None
+
+    def look(self, active: Sequence[Run], *, stopping: bool = False) -> None:
+        """At those that run now."""
+        if self.live:
+            self.live.update(self.table(active, stopping=stopping, rows=self.live.console.height - MARGIN))
+
+    def ended(self, run: Run, console: Console) -> None:
+        if not console.is_terminal:
+            progress = self.seen[run.name] = Progress(run)
             progress.update()
             console.print(Text(f"{self.label(run)}: {' · '.join(self.words(progress))}"), soft_wrap=True)
-            return progress
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            while True:
-                ended = not running()
-                progress.update()
-                live.update(self.table(run, progress))
-                if ended:
-                    return progress
-                time.sleep(EVERY)
 
     def label(self, run: Run) -> str:
         """What tells it from other runs of its objective."""
@@ -58,31 +64,47 @@ class Board:
             said.append(f"validation {number(own(progress.validation))} {quality(progress.validation)}")
         return said
 
-    def table(self, current: Run, progress: Progress) -> Table:
-        """The arms under the seed that is being trained."""
-        ((name, place),) = {key for key, run in self.runs.items() if run is current}
+    def table(self, active: Sequence[Run], *, stopping: bool = False, rows: int = 1000) -> Table:
+        """The arms under the seeds that are being trained; where there is no room for all, those that run."""
+        names = {run.name for run in active}
+        running = [key for key, run in self.runs.items() if run.name in names]
+        places = sorted({place for _, place in running})
         table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="dim")
+        seeds = sorted({self.seeds[name][place] for name, place in running})
         number = sum(map(len, self.seeds.values()))
-        table.title = f"seed {self.seeds[name][place]}, run {len(self.runs)} of {number}"
+        table.title = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, run {len(self.runs)} of {number}"
+        if stopping:
+            table.title += ": stopping, Ctrl-C again not to save"
         for name in ("arm", "state", "", "own loss", "left"):
             table.add_column(name, no_wrap=True)
-        for name in self.arms:
+        slots = [(name, place) for place in places for name in self.arms]
+        if len(slots) > rows:
+            slots = [slot for slot in slots if slot in self.runs and self.runs[slot].name in names]
+        for name, place in slots:
+            shown = name if len(places) == 1 else f"{name} seed {self.seeds[name][place]}"
             run = self.runs.get((name, place))
             if run is None:
-                table.add_row(Text(name), Text("waiting", "dim"), "", "", "")
-                continue
-            here = progress if run is current else self.of(run)
-            state = here.phase() if run is current else here.status.get("state", "")
-            table.add_row(
-                Text(name, "bold"), Text(state, STYLES.get(state, "cyan")),
-                ProgressBar(total=1.0, completed=here.share, width=30), loss(here), here.left(),
-            )  # fmt: skip
+                table.add_row(Text(shown), Text("waiting", "dim"), "", "", "")
+            else:
+                self.add(table, shown, run, running=run.name in names)
         return table
 
-    def of(self, run: Run) -> Progress:
-        """Of a run that nobody writes now."""
-        if run.name not in self.seen:
+    def add(self, table: Table, name: str, run: Run, *, running: bool) -> None:
+        here = self.of(run, running=running)
+        state = here.phase() if running else here.status.get("state", "")
+        if running and here.status.get("state") == "done":
+            state = "measuring"
+        table.add_row(
+            Text(name, "bold"), Text(state, STYLES.get(state, "cyan")),
+            ProgressBar(total=1.0, completed=here.share, width=30), loss(here), here.left(),
+        )  # fmt: skip
+
+    def of(self, run: Run, *, running: bool) -> Progress:
+        """Of a run that nobody writes now, it is read once more after its end."""
+        fresh = run.name not in self.seen
+        if fresh:
             self.seen[run.name] = Progress(run)
+        if fresh or running or self.seen[run.name].status.get("state") in ("queued", "running"):
             self.seen[run.name].update()
         return self.seen[run.name]
 

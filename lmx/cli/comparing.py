@@ -2,18 +2,21 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from lmx.build import build
 from lmx.cli.board import Board
-from lmx.cli.evaluating import Nodes, measure, yardsticks
-from lmx.cli.launching import tracked, trained
+from lmx.cli.evaluating import Nodes, lines, measure, newest, yardsticks
+from lmx.cli.fleet import carry_out
+from lmx.cli.job import job
 from lmx.cli.planning import done, show_plan
 from lmx.compare.arms import Arm, arms, existing, named
 from lmx.compare.comparison import build_table, refuse_unequal
@@ -22,7 +25,8 @@ from lmx.compare.results import Result, Results
 from lmx.compare.tuning import Choice, grid, trials
 from lmx.compare.tuning import chosen as chosen_value
 from lmx.compare.twins import twin as twin_of
-from lmx.errors import FAILED_ARM, INTERRUPTED, PREEMPTED, LmxError
+from lmx.errors import FAILED_ARM, LmxError
+from lmx.launch.jobs import Job
 from lmx.runs import NAME, Run, root
 from lmx.track.figures import number
 from lmx.track.wandb import send_comparison
@@ -55,7 +59,7 @@ def compare(
         if ended := [Result(run) for runs in groups.values() for run in runs if done(run)]:
             refuse_unequal(ended)
         folder = root() / f"compare-{checked_name(name) or 'runs'}"
-        return finished(Made(groups, {one.run.name: weighed(one.run, nodes, console) for one in ended}), folder, nodes)
+        return finished(gathered(groups, nodes, console), folder, nodes)
     shared = [word for word in words if "=" in word and " " not in word]
     typed = [*([] if any(word.startswith("budget.") for word in shared) else [BUDGET]), *shared]
     called = with_both([word for word in words if word not in shared], typed)
@@ -64,7 +68,7 @@ def compare(
     there = existing(folder.parent)
     choices: dict[str, Choice] = {}
     if tune is not None:
-        tuned = tuned_by(tune, called, typed, folder, there, console)
+        tuned = tuned_by(tune, [(word, typed) for word in called], folder, there, console)
         called = [f"{word} {choice.key}={choice.value:g}" for word, choice in zip(called, tuned, strict=True)]
         wanted = arms(called, typed, range(seeds))
         choices = {arm.name: choice for arm, choice in zip(wanted, tuned, strict=True)}
@@ -89,14 +93,14 @@ def default_name(wanted: Sequence[Arm]) -> str:
 
 
 def tuned_by(
-    tune: str, words: Sequence[str], shared: Sequence[str], folder: Path, there: Mapping[str, Run], console: Console
+    tune: str, words: Sequence[tuple[str, Sequence[str]]], folder: Path, there: Mapping[str, Run], console: Console
 ) -> list[Choice]:
-    """For each arm the best value of a grid, by short runs of a seed of their own."""
+    """For each arm, a word and what is shared, the best value of a grid, by short runs of a seed of their own."""
     key, values = grid(tune)
+    tried = [trials(word, shared, key, values) for word, shared in words]
+    runs = made(list(chain.from_iterable(tried)), folder, there, {}, console).groups
     found = []
-    for word in words:
-        trial = trials(word, shared, key, values)
-        runs = made(trial, folder, there, {}, console).groups
+    for (word, _), trial in zip(words, tried, strict=True):
         found.append(chosen_value(key, values, [Result(run) for arm in trial for run in runs[arm.name]]))
         told = ", ".join(f"{value:g}: {number(loss)}" for value, loss in found[-1].losses.items())
         console.print(Text(f"{word}: {key}={found[-1].value:g} ({told})"), soft_wrap=True)
@@ -111,25 +115,39 @@ class Made:
     unmeasured: Mapping[str, Mapping[str, LmxError]]
 
 
-def made(wanted: Sequence[Arm], folder: Path, there: Mapping[str, Run], nodes: Nodes, console: Console) -> Made:
+def made(
+    wanted: Sequence[Arm],
+    folder: Path,
+    there: Mapping[str, Run],
+    nodes: Nodes,
+    console: Console,
+    timeout: float | None = None,
+) -> Made:
     """Every run, trained and measured unless it is `there`; seed after seed, so that an interrupted comparison has pairs."""
     board = Board(wanted)
     groups: dict[str, list[Run]] = {arm.name: [] for arm in wanted}
-    unmeasured = {}
-    for place in range(len(wanted[0].configs)):
-        for arm in wanted:
-            run = there.get(arm.identities[place]) or created(arm, place, folder)
-            board.runs[arm.name, place] = run
-            groups[arm.name].append(run)
-            if not done(run):
-                train(run, board, console)
-            if done(run):
-                unmeasured[run.name] = weighed(run, nodes, console)
-    return Made(groups, unmeasured)
+
+    def jobs() -> Iterator[Job]:
+        for place in range(len(wanted[0].configs)):
+            for arm in wanted:
+                run = there.get(arm.identities[place]) or created(arm, place, folder)
+                board.runs[arm.name, place] = run
+                groups[arm.name].append(run)
+                if not (done(run) and len(lines(run, newest(run), nodes)) == len(nodes)):
+                    yield job(run, nodes, timeout)
+
+    carry_out(jobs(), build(wanted[0].configs[0]["launcher"]).fleet(), board, console)
+    return gathered(groups, nodes, console)
+
+
+def gathered(groups: Mapping[str, Sequence[Run]], nodes: Nodes, console: Console) -> Made:
+    """Runs that have been made, measured where that is still to be done."""
+    runs = [run for run in chain.from_iterable(groups.values()) if done(run)]
+    return Made(groups, {run.name: weighed(run, nodes, console) for run in runs})
 
 
 def weighed(run: Run, nodes: Nodes, console: Console) -> dict[str, LmxError]:
-    """Measured; what fails is said at once, and does not stop the others."""
+    """Measured, where its job has not; what fails is said, and does not stop the others."""
     failed = measure(run, None, nodes)
     for name, error in failed.items():
         console.print(Text(f"{run.name}: {name} failed: {error}", style="red"), soft_wrap=True)
@@ -142,22 +160,16 @@ def created(arm: Arm, place: int, folder: Path) -> Run:
     return Run.create(config, arm.overrides[place], folder.parent)
 
 
-def train(run: Run, board: Board, console: Console) -> None:
-    """A failed arm does not stop the others; Ctrl-C and SIGTERM do. Raises LmxError for them."""
-    run.lock()
-    _, code, tracker = trained(run, board.watch, console)
-    if code in (INTERRUPTED, PREEMPTED):
-        error = LmxError(f"stopped; {run.name} is saved. The same command goes on from here.")
-        error.exit_code = code
-        raise error
-    if tracker is not None and code == 0:
-        tracked(run, tracker)
-
-
 def finished(
-    made: Made, folder: Path, nodes: Nodes, choices: Mapping[str, Choice] | None = None, again: str | None = None
+    made: Made,
+    folder: Path,
+    nodes: Nodes,
+    choices: Mapping[str, Choice] | None = None,
+    again: str | None = None,
+    told: Callable[[dict[str, Any], Sequence[Results]], dict[str, Any]] = lambda table, arms: table,
 ) -> dict[str, Any]:
-    """The table, written into the comparison's folder with all that shows it; `again` is the first arm under other seeds."""
+    """The table, written into the comparison's folder with all that shows it; `again` is the first arm under other seeds, and
+    `told` has more to say on the table."""
     from lmx.cli.reporting import write  # draws, which a plan need not wait for
 
     results = [
@@ -170,7 +182,7 @@ def finished(
     twins = {one.name: one for one in results if one.name == again and one.runs}
     there = [one for one in results if one.runs and one.name != again]
     twin = (results[0].name, twins[again]) if again in twins else None
-    table = build_table(folder.name, there, failed, command, choices, unmeasured, twin)
+    table = told(build_table(folder.name, there, failed, command, choices, unmeasured, twin), there)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, table, there)
     print(f"{folder}: report.html, figures, and table.json, .csv, .md and .tex", file=sys.stderr)

@@ -47,7 +47,8 @@ def show_plan(
     columns(["arm", "", "parameters", "FLOPs/token", "tokens", "FLOPs", "to make", "time a run"], rows, console)
     measuring = [measuring_time(arm.configs[0], earlier, nodes) for arm in wanted]
     times = list(zip(seconds, measuring, missing.values(), strict=True))
-    for line in [budget(wanted), *conventions(wanted), duration(times), *coarse(wanted, spendings)]:
+    workers = wanted[0].configs[0]["launcher"].get("workers") or 1
+    for line in [budget(wanted), *conventions(wanted), duration(times, workers), *coarse(wanted, spendings)]:
         console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
@@ -131,15 +132,16 @@ def conventions(wanted: Sequence[Arm]) -> list[str]:
     return [f"{arm.name}: {told}." for arm in wanted if (told := convention(arm.configs[0]))]
 
 
-def duration(times: Sequence[tuple[float | None, float | None, int]]) -> str:
-    """Of all runs that are to be made: (training, measuring, number of runs) of each arm."""
+def duration(times: Sequence[tuple[float | None, float | None, int]], workers: int = 1) -> str:
+    """Of all runs that are to be made, so many at once: (training, measuring, number of runs) of each arm."""
     making = [(training, measuring, number) for training, measuring, number in times if number]
     if any(training is None for training, _, _ in making):
         return "Time: not known before the first run; `lmx compare … --plan` times a step of each arm."
-    training = sum(seconds * number for seconds, _, number in making if seconds is not None)
+    workers = min(workers, sum(number for _, _, number in making))
+    training = sum(seconds * number for seconds, _, number in making if seconds is not None) / workers
     if any(measuring is None for _, measuring, _ in making):
         return f"Time: about {clock(training)} of training, and what measuring takes."
-    measuring = sum(seconds * number for _, seconds, number in making if seconds is not None)
+    measuring = sum(seconds * number for _, seconds, number in making if seconds is not None) / workers
     return f"Time: about {clock(training)} of training and {clock(measuring)} of measuring."
 
 

@@ -13,11 +13,13 @@ from lmx.errors import LmxError
 from lmx.report.charts import save
 from lmx.report.comparison import document
 from lmx.report.figures import figures
+from lmx.report.swept import swept_figures
 from lmx.report.tables import as_csv, as_latex, as_markdown
 from lmx.runs import NAME, Run
 
 TEXT = "The quick brown fox jumped over the lazy dog. It slept. Nobody saw it, and the rain went on."
 CODE = "def area(width, height):\n    if width < 0:\n        return 0\n    return width * height\n"
+READING = ("objective", "tokenizer", "length", "data", "packing")  # what an example depends on
 STAMP = "<!-- {} -->"  # at the end of a page: what it was made from
 
 
@@ -30,7 +32,7 @@ def write(folder: Path, table: dict[str, Any], arms: Sequence[Results], *, again
     page, stamp = folder / "report.html", stamped(table, arms)
     if not again and page.exists() and page.read_text(encoding="utf-8").endswith(stamp):
         return
-    drawn = figures(table, arms)
+    drawn = [*swept_figures(table), *figures(table, arms)]
     told = document(table, arms, drawn, examples(arms))
     (folder / "figures").mkdir(exist_ok=True)
     for left in (folder / "figures").glob("*.*"):  # of an earlier comparison of that name
@@ -60,8 +62,14 @@ def stamped(table: Mapping[str, Any], arms: Sequence[Results]) -> str:
 
 
 def examples(arms: Sequence[Results]) -> dict[str, dict[str, Any] | str]:
-    """By arm, one corrupted example, or why there is none. All in one process; one each where that fails."""
-    configs = {arm.name: arm.runs[0].config for arm in arms}
+    """By arm, one corrupted example, or why there is none. All in one process; one each where that fails.
+
+    Arms that read the same text in the same way have the first one's.
+    """
+    unlike: dict[str, str] = {}
+    for arm in arms:
+        unlike.setdefault(json.dumps([arm.runs[0].config.get(key) for key in READING], sort_keys=True), arm.name)
+    configs = {arm.name: arm.runs[0].config for arm in arms if arm.name in unlike.values()}
     try:
         return dict(zip(configs, told(list(configs.values())), strict=True))
     except LmxError:
@@ -84,11 +92,11 @@ def told(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def found(name: str, folder: Path) -> Path:
     """A comparison's folder, by path or by its name in `folder`. Raises LmxError when it has no table."""
     given = Path(name)
-    inner = [folder / name, folder / f"compare-{name}"] if NAME.fullmatch(name) else []
+    inner = [folder / f"{kind}{name}" for kind in ("", "compare-", "sweep-")] if NAME.fullmatch(name) else []
     for place in [given, *inner]:
         if (place / "table.json").is_file():
             return place
-    known = ", ".join(sorted(path.parent.name for path in folder.glob("compare-*/table.json")))
+    known = ", ".join(sorted(path.parent.name for path in folder.glob("*/table.json")))
     raise LmxError(
         f"DIR must be the folder of a comparison, with its table.json, got {name}."
         + (f" In {folder} there are {known}." if known else " Type lmx compare first.")

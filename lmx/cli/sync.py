@@ -16,7 +16,7 @@ def sync(
 
     readers = {}
     for name in runs:
-        places = (Path(name), root() / name, root() / f"compare-{name}")
+        places = (Path(name), *(root() / f"{kind}{name}" for kind in ("", "compare-", "sweep-")))
         compared = [place for place in places if (place / "table.json").is_file()]
         reader = "lmx.track.wandb_comparison" if compared else "lmx.track.wandb_reader"
         readers[compared[0] if compared else Run.open(name).path] = reader

@@ -36,9 +36,25 @@ def show(table: Mapping[str, Any]) -> None:
         if listing.rows:
             columns(listing.head, listing.rows)
             console.print()
+    say(table, console)
+
+
+def say(table: Mapping[str, Any], console: Console) -> None:
     for sentence in table["words"]:
         style = "yellow" if sentence in table.get("cautions", ()) else ""
         console.print(Text(sentence, style=style), soft_wrap=not console.is_terminal)
+
+
+def show_sweep(table: Mapping[str, Any]) -> None:
+    """A line a point, then where the best lies, and what failed."""
+    console = Console(highlight=False)
+    console.print()
+    points = listings.swept(table)
+    columns(points.head, points.rows)
+    console.print()
+    say(table, console)
+    for name, reason in table["failed"].items():
+        console.print(Text(f"failed: {name}: {reason}", "red"), soft_wrap=not console.is_terminal)
 
 
 def tested(row: Mapping[str, Any]) -> listings.Listing:

@@ -22,6 +22,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from lmx.errors import INTERNAL, INTERRUPTED, PREEMPTED
+from lmx.launch.places import Places
 from lmx.runs import LOCK, Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -62,8 +63,7 @@ class Local:
             return Processes(run, child, self.grace, alone=alone)
 
     def environment(self) -> dict[str, str]:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = self.threads or max(1, cores // self.processes)
+        threads = self.threads or max(1, self.cores() // self.processes)
         return {
             "OMP_NUM_THREADS": str(threads),
             "GOMP_SPINCOUNT": "10000",  # threads that wait give way soon: spinning stalls a busy machine
@@ -72,6 +72,13 @@ class Local:
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(self.grace),
             **MALLOC,
         }
+
+    def cores(self) -> int:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def fleet(self) -> Places:
+        """One place: runs one after the other."""
+        return Places([{}])
 
 
 @contextmanager

@@ -27,6 +27,7 @@ SPREAD = (
     f"{listings.FLOOR}: not clearly better than its floor."
 )
 BAND = "Lines are means over seeds, bands reach from the lowest to the highest seed."
+SWEPT = "Means over seeds, and bands from the lowest to the highest seed; of one seed, the standard error over items."
 RATIO = (
     "Ratios are paired by seed, with a 95 % interval of their logarithm. A learning rate that decays later than at the "
     "crossing makes them too large: a run of just that budget would do with less."
@@ -111,6 +112,7 @@ class Page:
                 self.listing(listings.ledger(self.table)),
                 *spent,
             ),
+            self.swept(),
             section("Yardsticks", SPREAD, self.listing(listings.yardsticks(self.table)), *self.part("scores")),
             section("Over tasks", over, self.listing(whole)) if whole.rows else "",
             section("Contrasts", tested, self.listing(contrasts)) if contrasts.rows else "",
@@ -132,6 +134,13 @@ class Page:
             self.environment(),
         ]
 
+    def swept(self) -> str:
+        if "sweep" not in self.table:
+            return ""
+        return section(
+            "Along the sweep", SWEPT, *self.part("sweep", wide=True), self.listing(listings.swept(self.table))
+        )  # fmt: skip
+
     def has(self, part: str) -> bool:
         return any(figure.part == part for figure in self.drawn)
 
@@ -147,11 +156,11 @@ class Page:
             place = len(self.specs)
             self.specs.append(chart.to_dict() | {"background": None, "config": LOOKS})
             owner = f' data-arm="{self.names.index(arm)}"' if arm else ""
-            fixed = " data-fixed=axis" if one.part == "frontier" else ""
+            fixed = " data-fixed=axis" if one.part in ("frontier", "sweep") else ""
             above = f"<h3>{escape(title)}</h3>" if title else ""
             charts.append(f'<div{owner}>{above}<div class=chart data-chart="{place}"{fixed}></div></div>')
         notes = "".join(f"<p>{escape(note)}</p>" for note in one.notes)
-        heading = f"<h3>{escape(one.title)}</h3>" if one.part in ("curves", "frontier") else ""
+        heading = f"<h3>{escape(one.title)}</h3>" if one.part in ("curves", "frontier", "sweep") else ""
         inner = f"<div class=panels>{''.join(charts)}</div>" if len(charts) > 1 else "".join(charts)
         return f'<figure id="{escape(one.name)}">{heading}{inner}{notes}</figure>'
 

@@ -52,6 +52,28 @@ def yardsticks(table: Mapping[str, Any]) -> Listing:
     return rows_of("Yardsticks", wholes(table), table)
 
 
+def swept(table: Mapping[str, Any]) -> Listing:
+    """A line for each point of a sweep: its values, its scores in what is tested, and what it spent."""
+    sweep = table["sweep"]
+    rows = [row for row in [*table["rows"], *sweep["own"]] if row["primary"]]
+    cells = {(row["key"], cell["arm"]): value(cell) for row in rows for cell in row["cells"] if cell}
+    told = [
+        [
+            *(plain(sweep["points"][arm["name"]][key]) for key in sweep["keys"]),
+            *(cells.get((row["key"], arm["name"]), "–") for row in rows),
+            str(len(arm["seeds"])), short(arm["ledger"]["tokens"]), short(arm["ledger"]["flops"]),
+            clock(arm["ledger"]["seconds"]),
+        ]
+        for arm in table["arms"]
+    ]  # fmt: skip
+    head = [*sweep["keys"], *(f"{label(row)} ({row['unit']})" for row in rows), "seeds", "tokens", "FLOPs", "time"]
+    return Listing(title="Points", head=head, rows=told, arms=None)
+
+
+def plain(swept: Any) -> str:
+    return "–" if swept is None else swept if isinstance(swept, str) else json.dumps(swept)
+
+
 def tasks(table: Mapping[str, Any]) -> list[Listing]:
     """A listing for each yardstick that has tasks."""
     found: dict[str, list[Mapping[str, Any]]] = {}

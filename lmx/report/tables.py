@@ -18,14 +18,15 @@ LATEX = str.maketrans({
 
 
 def as_csv(table: dict[str, Any]) -> str:
-    """One line for each value of each arm and seed."""
+    """One line for each value of each arm and seed, with what was swept."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    swept = table.get("sweep", {"keys": [], "points": {}, "own": []})
+    writer = csv.DictWriter(out, [*COLUMNS, *swept["keys"]], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in table["rows"]:
+    for row in [*table["rows"], *swept["own"]]:
         for cell in filter(None, row["cells"]):
             for seed, value in zip(cell["seeds"], cell["values"], strict=True):
-                writer.writerow(row | cell | {"seed": seed, "value": value})
+                writer.writerow(row | cell | {"seed": seed, "value": value} | swept["points"].get(cell["arm"], {}))
     return out.getvalue()
 
 

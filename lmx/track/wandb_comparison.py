@@ -29,7 +29,7 @@ from lmx.track.wandb_reader import send_compared
 FILES = ("report.html", "table.json", "table.csv", "table.md", "table.tex")
 ROW = ("yardstick", "task", "metric", "unit", "better", "ranked")
 CELL = ("arm", "scorer", "comparability", "mean", "error", "floor", "floor_name", "items")
-TOLD = ("command", "matched", "yardsticks", "differences", "tuned")
+TOLD = ("command", "matched", "yardsticks", "differences", "tuned", "sweep")
 PATIENCE = 120  # seconds that saving a workspace may take
 
 

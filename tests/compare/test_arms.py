@@ -1,12 +1,13 @@
 """Which run is which, which arms there are, and that what is there is neither made nor measured again."""
 
 import json
-from collections.abc import Mapping
+import os
+import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from lmx.cli import comparing
 from lmx.compare.arms import arms, existing, flatten, identity, named
@@ -15,6 +16,8 @@ from lmx.compare.tuning import SEED, grid, trials
 from lmx.compare.twins import OTHER
 from lmx.config import plain
 from lmx.errors import FAILED_ARM, INTERRUPTED, PREEMPTED, LmxError
+from lmx.launch.jobs import Fleet, Job
+from lmx.launch.local import Local
 from lmx.runs import Run, find
 from tests.compare.directories import BUDGET, KNOBS, measured, row, run
 
@@ -144,12 +147,40 @@ def test_grids_that_are_none(typed):
 def desk(tmp_path, monkeypatch):
     """`lmx compare` where training and measuring are noted, and done in no time."""
     monkeypatch.setenv("LMX_RUNS", str(tmp_path))
-    done = {"trained": [], "measured": [], "codes": {}, "unmeasurable": ()}
+    signals = {INTERRUPTED: signal.SIGINT, PREEMPTED: signal.SIGTERM}
+    done = {"trained": [], "measured": [], "codes": {}, "signals": signals, "unmeasurable": ()}
 
-    def trained(one: Run, look: Any, console: Console):
+    class Desk(Fleet):
+        """Jobs that end as they begin."""
+
+        width = 1
+
+        def __init__(self) -> None:
+            self.over: list[tuple[Job, int]] = []
+
+        def add(self, jobs: Sequence[Job]) -> None:
+            for job in jobs:
+                self.over.append((job, trained(job.run)))
+                measure(job.run, None, KNOBS)
+
+        def active(self) -> list[Job]:
+            return [job for job, _ in self.over]
+
+        def ended(self) -> list[tuple[Job, int]]:
+            found, self.over = self.over, []
+            return found
+
+        def end(self, job: Job, number: int) -> None:
+            pass
+
+    def trained(one: Run) -> int:
+        if one.status()["state"] == "done":
+            return 0
         place = len(done["trained"])
         done["trained"].append(one.label())
         code = done["codes"].get(place, 0)
+        if code in done["signals"]:
+            os.kill(os.getpid(), done["signals"][code])
         if code == 0:
             source = run(tmp_path / "elsewhere", "clm")
             for name in ("metrics.jsonl", "evals/validation.jsonl"):
@@ -159,10 +190,11 @@ def desk(tmp_path, monkeypatch):
             (one.path / manifest).write_bytes((source.path / manifest).read_bytes())
         state = {0: "done", INTERRUPTED: "preempted", PREEMPTED: "preempted"}.get(code, "failed")
         one.set_status(state=state, exit_code=code, reason=None if code == 0 else "stopped by the test")
-        one.unlock()
-        return None, code, None
+        return code
 
     def measure(one: Run, step: int | None, nodes: Any) -> dict[str, LmxError]:
+        if one.status()["state"] != "done":
+            return {}
         if one.label() in done["unmeasurable"]:
             return {"minimal_pairs": LmxError("broken.")}
         if not one.lines("evals/minimal_pairs.jsonl"):
@@ -170,7 +202,8 @@ def desk(tmp_path, monkeypatch):
             measured(one, [row(0.8 if "clm" in one.label() else 0.7)], knobs=nodes["minimal_pairs"])
         return {}
 
-    monkeypatch.setattr(comparing, "trained", trained)
+    monkeypatch.setattr(Local, "fleet", lambda self: Desk())
+    monkeypatch.setattr("lmx.cli.fleet.EVERY", 0)
     monkeypatch.setattr(comparing, "measure", measure)
     monkeypatch.setattr(comparing, "yardsticks", lambda words: KNOBS)
     monkeypatch.setattr(comparing, "show_plan", lambda *arguments, **knobs: None)
