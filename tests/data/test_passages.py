@@ -1,5 +1,7 @@
 """Long documents are read as passages: nothing is lost but blank lines, and only training documents are cut."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def test_a_passage_is_too_long_only_as_a_single_paragraph(text, size):
 def test_no_passage_could_take_the_first_paragraph_of_the_next(text, size):
     found = list(passages(text, size))
     starts = [text.index(passage, 0) for passage in found[:1]]
-    for passage, following in zip(found, found[1:], strict=False):
+    for passage, following in pairwise(found):
         first = next(passages(following, 1))
         begin = text.index(passage, starts[-1])
         end = text.index(first, begin + len(passage)) + len(first)
