@@ -1,8 +1,8 @@
 """`lmx sweep --sampler tpe`: Optuna suggests the next point by how earlier ones did, and gives up what will not be good.
 
 The study lies in the sweep's folder, so that a sweep that was interrupted goes on. Its score is the validation loss where only
-optimizer, trainer or model differ, since it then means the same for all, and only then is a run given up early. Otherwise it is that
-of the first task among the yardsticks.
+optimizer, trainer or model differ, since it then means the same for all, and only then is a run given up early. Otherwise it is
+that of the first task among the yardsticks.
 """
 
 import signal
