@@ -1,8 +1,8 @@
 """What a sweep costs beyond its runs: `python -m tests.bench.sweep [ARMS]`, on a machine that does nothing else.
 
-The same runs are made one after the other by workers alone, each with a process after it that loads torch and the model as measuring
-does, and by `lmx sweep` with launcher=local. The difference, by arm, is what planning, launching, following, measuring two pairs a
-phenomenon and writing the report take. With LMX_RESULTS=FOLDER the figures are written there.
+The same runs are made one after the other by workers alone, each with a process after it that loads torch and the model as
+measuring does, and by `lmx sweep` with launcher=local. The difference, by arm, is what planning, launching, following, measuring
+two pairs a phenomenon and writing the report take. With LMX_RESULTS=FOLDER the figures are written there.
 """
 
 import json
