@@ -80,6 +80,8 @@ class Tasks(Fleet):
         found = []
         for task in over:
             job = owners[task]
+            if job.run.alive():  # a task that was cancelled is over before its run has saved
+                continue
             del self.tasks[job]
             code = self.outcome(task, job)
             if code == PREEMPTED and job not in self.stopped:  # its machine was taken away
