@@ -56,7 +56,10 @@ NEVER = {  # third-party packages that a part must not import
     "schema": {"torch", "hydra", "typer"},
     "launch": {"torch", "typer", "hydra"},
 }
-LATE = {("lmx.data.readers", "datasets")}  # takes a second, which data=sotu and data=text do not need
+LATE = {
+    ("lmx.data.readers", "datasets"),  # takes a second, which data=sotu and data=text do not need
+    ("lmx.launch.ray", "ray"),  # large, and optional
+}
 
 
 def part(module: str) -> str:

@@ -9,14 +9,16 @@ from itertools import islice
 from rich.console import Console
 
 from lmx.cli.board import Board
+from lmx.cli.job import job
 from lmx.errors import INTERRUPTED, PREEMPTED, LmxError
 from lmx.launch.jobs import Fleet, Job
-from lmx.track.progress import EVERY
+from lmx.runs import Run
+from lmx.track.progress import EVERY, follow, summary
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-def nobody(job: Job, code: int) -> None:
+def nobody(one: Job, code: int) -> None:
     pass
 
 
@@ -40,22 +42,38 @@ def carry_out(
             for number in heard[told:]:
                 fleet.stop(number)
             told = len(heard)
-            for job, code in fleet.ended():
-                board.ended(job.run, console)
-                ended(job, code)
+            for one, code in fleet.ended():
+                board.ended(one.run, console)
+                ended(one, code)
             if not heard:
                 room = None if ahead and fleet.queues else fleet.width - len(fleet.active())
                 fleet.add(list(islice(jobs, room)))
             active = fleet.active()
             if not active:
                 break
-            board.look([job.run for job in active], stopping=bool(heard))
+            board.look([one.run for one in active], stopping=bool(heard))
             watched(active)
             time.sleep(EVERY)
     if heard:
         error = LmxError("stopped; all that ran is saved. The same command goes on from here.")
         error.exit_code = INTERRUPTED if heard[0] == signal.SIGINT else PREEMPTED
         raise error
+
+
+def sent(run: Run, fleet: Fleet) -> int:
+    """One run to its end on another machine, followed from here; -> its exit code."""
+    console, codes = Console(highlight=False), []
+    fleet.add([job(run, {})])
+    with hearing() as heard:
+
+        def running() -> bool:
+            if heard:
+                fleet.stop(heard[0])
+            codes.extend(code for _, code in fleet.ended())
+            return not codes
+
+        summary(follow(run, running, console, lambda: bool(heard)), console)
+    return codes[0]
 
 
 @contextmanager

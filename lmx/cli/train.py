@@ -28,6 +28,8 @@ def train(
     lmx train --resume 20261123-101500-clm-abcde
     lmx train --branch 20261123-101500-clm-abcde@500 budget.steps=800
     """
+    from lmx.build import build
+    from lmx.cli.fleet import sent
     from lmx.cli.launching import branched, created, preview_cost, resumed, supervise
     from lmx.errors import LmxError
 
@@ -40,4 +42,5 @@ def train(
         preview_cost(typed)
         return
     run = resumed(resume, typed) if resume else branched(branch, typed) if branch else created(typed)
-    sys.exit(supervise(run))
+    launcher = build(run.config()["launcher"])
+    sys.exit(sent(run, launcher.fleet()) if launcher.remote else supervise(run))

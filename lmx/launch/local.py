@@ -34,6 +34,8 @@ MALLOC = {  # glibc: keep freed memory. Mapping it anew for every tensor costs u
 
 
 class Local:
+    remote = False  # whether its fleet is other machines
+
     def __init__(
         self,
         *,

@@ -83,21 +83,21 @@ def search(tmp_path, monkeypatch):
 
 
 def test_it_finds_what_is_good_and_gives_up_what_is_not(search, tmp_path):
-    found, desk = search(16, RATES)
-    assert len(desk.begun) == 16
+    found, desk = search(9, RATES)
+    assert len(desk.begun) == 9
     rates = [runs[0].config()["optim"]["lr"] for runs in found.groups.values()]
     assert any(0.002 < rate < 0.05 for rate in rates)
     assert found.pruned
-    assert len(found.pruned) + len(found.groups) == 16
+    assert len(found.pruned) + len(found.groups) == 9
     given_up = [run for run in existing(tmp_path).values() if run.status().get("reason") == GIVEN_UP]
     assert len(given_up) == len(found.pruned)
-    again, desk = search(16, RATES)
+    again, desk = search(9, RATES)
     assert desk.begun == [], "all of it is there"
     assert {name: [run.name for run in runs] for name, runs in again.groups.items()} == {
         name: [run.name for run in runs] for name, runs in found.groups.items()
     }
-    _, desk = search(18, RATES)
-    assert len(desk.begun) == 2
+    _, desk = search(10, RATES)
+    assert len(desk.begun) == 1
 
 
 def test_an_interrupted_search_goes_on(search):
