@@ -33,7 +33,7 @@ from lmx.nn.transformer import Transformer
 from lmx.objectives.mlm import MLM, Select, Share
 from lmx.objectives.objective import asked, entropy, stack
 
-TRIES = 10  # to draw a document that is not the same, as in BERT
+NEAR = 16  # documents on either side, of which one is near
 Pair = tuple[np.ndarray, np.ndarray, int]  # first and second segment, relation
 
 
@@ -54,7 +54,7 @@ class SegmentPair(MLM):
         vocabulary: Vocabulary,
         corpus: Corpus,
         relation: Literal["none", "nsp", "sop"],
-        negatives: Literal["other_document", "same_document"],
+        negatives: Literal["other_document", "near_document", "same_document"],
         short: Share,
         select: Select,
         rate: Annotated[float, Interval(gt=0, lt=1)],
@@ -105,7 +105,7 @@ class SegmentPair(MLM):
                 return first, second, IGNORE
             return (second, first, 1) if luck else (first, second, 0)
         if self.relation == "nsp" and (luck or len(ends) == 0):
-            return first, self.random_segment(documents, document, len(second), rng), 1
+            return first, self.random_segment(documents, document, second, rng), 1
         return first, second, 0 if self.relation == "nsp" else IGNORE
 
     def sentences(self, text: np.ndarray) -> np.ndarray:
@@ -113,16 +113,21 @@ class SegmentPair(MLM):
         ends = np.flatnonzero(self.vocabulary.ends_sentence[text]) + 1
         return text[ends[0] : ends[-1]] if len(ends) else text[:0]
 
-    def random_segment(self, documents: Documents, document: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """The first `size` tokens from a random sentence of another document, or of the same one."""
-        for _ in range(TRIES):
-            other = document if self.negatives == "same_document" else int(rng.integers(len(documents)))
-            if self.negatives == "same_document" or other != document:
-                break
-        text = np.asarray(documents[other][:-1], dtype=np.int64)
+    def random_segment(
+        self, documents: Documents, document: int, following: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """From a random sentence of a random document, as many tokens as follow in the text, and other ones."""
+        near = {"other_document": len(documents), "near_document": NEAR, "same_document": 0}[self.negatives]
+        first, last = max(0, document - near), min(document + near, len(documents) - 1)
+        other = document
+        if first < last:
+            other = first + int(rng.integers(last - first))
+            other += other >= document
+        text, size = np.asarray(documents[other][:-1], dtype=np.int64), len(following)
         begins = np.concatenate([[0], np.flatnonzero(self.vocabulary.ends_sentence[text[:-1]]) + 1])
         begins = begins[begins <= max(0, len(text) - size)]
-        begin = int(rng.choice(begins))
+        unlike = [begin for begin in begins if not np.array_equal(text[begin : begin + size], following)]
+        begin = int(rng.choice(unlike or begins))
         return text[begin : begin + size]
 
     def joined(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lmx.batch import IGNORE
+from lmx.data.corpus import Documents
 from lmx.data.noise import Keys
 from lmx.objectives.objective import entropy
 from lmx.objectives.segment_pair import SegmentPair, longest
@@ -88,6 +89,36 @@ def test_what_the_relation_says_is_so(make, vocabulary, small_corpus):
                 assert any(contains(whole[number], second.tolist()) for number in others)
                 assert [*first] == text[: len(first)]
             assert len(first) + len(second) == len(text)
+
+
+@pytest.mark.parametrize(("negatives", "near"), [("other_document", 8), ("near_document", 2), ("same_document", 0)])
+def test_where_random_segments_are_from(make, small_corpus, monkeypatch, negatives, near):
+    """Any document but the text's own; one of the `near` ones on either side; or its own. All that may be drawn is drawn."""
+    monkeypatch.setattr("lmx.objectives.segment_pair.NEAR", 2)
+    objective, found = make(negatives=negatives), set()
+    whole = [small_corpus.train[number].tolist() for number in range(8)]
+    for number, item in enumerate(stretches(small_corpus, 500)):
+        _first, second, label = objective.pair(item, small_corpus.train, np.random.default_rng(number))
+        if label == 1 and len(second) > 4:  # fewer tokens may stand in several
+            (source,) = [number for number in range(8) if contains(whole[number], second.tolist())]
+            found.add((int(item.documents[0]), source))
+    distance = range(1, near + 1) if near else [0]
+    assert found == {(a, b) for a in range(8) for b in range(8) if abs(a - b) in distance}
+
+
+def test_the_next_segment_is_never_called_random(make, vocabulary):
+    """Of the same document, the text that follows would be drawn, too; of another, the same words."""
+    stop = int(np.flatnonzero(vocabulary.ends_sentence)[0])
+    a, b, c = vocabulary.encode("abc").tolist()
+    text = np.array([a, stop, b, stop, c, stop, vocabulary.eos])
+    documents = Documents(tokens=np.tile(text, 2), offsets=np.array([0, 7, 14]), bytes=np.full(2, 6))
+    for negatives in ("same_document", "near_document", "other_document"):
+        objective = make(negatives=negatives)
+        drawn = [
+            objective.random_segment(documents, 0, text[2:4], np.random.default_rng(seed)).tolist()
+            for seed in range(50)
+        ]
+        assert {tuple(part) for part in drawn} == {(a, stop), (c, stop)}
 
 
 def contains(text, part):
