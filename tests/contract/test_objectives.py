@@ -187,19 +187,20 @@ def test_flops_grow_with_what_is_asked(learner, vocabulary):
     assert flops(batch) > flops(silent) or learner.objective.indivisible
 
 
-def test_learns_one_batch(learner, vocabulary):
+def test_overfits_one_batch(learner, vocabulary):
+    """Each term, to a fiftieth of where it began: near zero, but for first tokens that nothing tells."""
     batch = learner.objective.collate(samples(learner.objective, vocabulary), keys())
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(60):
-        terms, counts = learner(batch), learner.objective.counts(batch)
-        loss = sum(
-            weight * terms[term] / counts[term].clamp(min=1)
-            for term, weight in learner.objective.weights.items()
-            if weight
-        )
+    counts = learner.objective.counts(batch)
+    weights = {term: weight / max(int(counts[term]), 1) for term, weight in learner.objective.weights.items() if weight}
+    first = {}
+    for _ in range(150):
+        terms = learner(batch)
+        losses = {term: share * terms[term] for term, share in weights.items()}
+        first = first or {term: float(loss.detach()) for term, loss in losses.items()}
         optimizer.zero_grad()
-        loss.backward()
+        sum(losses.values()).backward()
         optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+        if all(float(loss.detach()) <= 0.02 * first[term] for term, loss in losses.items()):
+            return
+    raise AssertionError({term: (first[term], float(loss.detach())) for term, loss in losses.items()})
