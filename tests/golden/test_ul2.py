@@ -59,6 +59,8 @@ def test_ul2r_is_half_a_quarter_a_quarter(make):
     share = dict(zip(mixture.names, mixture.first, strict=True))
     r, s, x = (sum(value for name, value in share.items() if name.startswith(kind)) for kind in "rsx")
     assert (r, s, x) == pytest.approx((0.25, 0.5, 0.25))
+    spans = {name: (part.mean_span, part.rate) for name, part in mixture.parts if name != "s"}
+    assert spans == {"r3": (3, 0.15), "x32": (32, 0.15), "x3": (3, 0.5)}, "X: either long or many"
 
 
 def test_raw_lengths_are_those_of_the_denoiser_that_was_drawn(make):
