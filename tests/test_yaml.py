@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from lmx.build import INJECTED
 from lmx.schema.choices import CONF, choices, defaults, groups
 from lmx.schema.constructors import Constructors
 from lmx.schema.slots import ROOT
+from lmx.schema.values import words
 
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
 CHOSEN = ("packing",)  # keys of the run itself that are chosen as a group, so that an objective may choose them, too
@@ -80,6 +82,41 @@ def test_source_says_what_python_says(name):
     for parameter in parameters.values():
         assert parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD), "no *args, no **kwargs"
         assert knobs[parameter.name].keyword == (parameter.kind is parameter.KEYWORD_ONLY)
+
+
+def comments(path: str) -> dict[str, str]:
+    """Key at the top of a file -> what is said of it there: on its line and up to the next key."""
+    found: dict[str, str] = {}
+    key = ""
+    for line in (CONF / path).read_text(encoding="utf-8").splitlines():
+        begins = re.match(r"(\w+):", line)
+        key = begins[1] if begins else key
+        found[key] = found.get(key, "") + line.partition("#")[2] + " "
+    return found
+
+
+def demands(form) -> list[str]:
+    """The words of a knob's choices, or its range."""
+    told = words(form).removesuffix(" or null")
+    number = re.fullmatch(r"a (?:whole )?number (.+)", told)
+    if number:
+        return [number[1]]
+    return [] if told.startswith(("true", "a mapping")) else re.split(r", | or ", told)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.startswith("objective/")])
+def test_every_knob_of_an_objective_is_explained(path):
+    """The paper in the first line; what each knob means, and all that it may be. Choices may be explained in another file."""
+    assert re.search(r"\b(19|20)\d\d[),]", (CONF / path).read_text(encoding="utf-8").partition("\n")[0])
+    content = yaml.safe_load((CONF / path).read_text(encoding="utf-8"))
+    knobs = Constructors().target(content["_target_"]).knobs if "_target_" in content else {}
+    for name in knobs.keys() & content.keys():
+        said, wanted = comments(path)[name], demands(knobs[name].form)
+        other = re.search(r"as in (\w+)", said)
+        if other and "number" not in words(knobs[name].form):  # a range stands beside its knob
+            said += comments(f"objective/{other[1]}.yaml")[name]
+        assert said.strip(), name
+        assert [word for word in wanted if word not in said] == [], name
 
 
 @pytest.mark.parametrize("path", FILES)
