@@ -99,6 +99,17 @@ def test_shares_agree_with_transformers(vocabulary):
     assert np.allclose(b, [0.15, 0.8, 0.1], atol=0.012), b
 
 
+def test_transformers_swaps_in_special_tokens(vocabulary):
+    """Its collator draws from the whole vocabulary, kept on purpose (transformers #15342); here no special token is drawn."""
+    collator = pytest.importorskip("transformers").DataCollatorForLanguageModeling
+    rows = [{"input_ids": s.tokens.tolist()} for s in texts(vocabulary, 200, 126)]
+    theirs = collator(fake_tokenizer(vocabulary), mlm_probability=0.5, mask_replace_prob=0, random_replace_prob=1)(rows)
+    ours = MLM(vocabulary=vocabulary, **KNOBS | {"wrap": False, "length": 126, "rate": 0.5, "mask": 0.0, "swap": 1.0})
+    batch = ours.collate(texts(vocabulary, 200, 126), Keys(seed=0, purpose="train", sample=np.arange(200)))
+    assert vocabulary.special[theirs["input_ids"]].any()
+    assert not vocabulary.special[batch.tokens].any()
+
+
 def shares(tokens, targets, before, vocabulary):
     asked = targets != IGNORE
     assert torch.equal(targets[asked], before[asked])

@@ -117,6 +117,20 @@ def test_visibility_agrees_with_transformers(vocabulary):
         assert torch.equal(visible(batch)[0, 0][~asked], ~hidden[row][~asked])
 
 
+def test_what_transformers_does_otherwise(make, vocabulary):
+    """Its collator shows [MASK] for what is asked, which two streams make needless (transformers #22435), and refuses an odd
+    length (#7341), though only XLNet's memory has halves (#14367)."""
+    collator = pytest.importorskip("transformers").DataCollatorForPermutationLanguageModeling(fake_tokenizer(vocabulary))
+    theirs = collator([{"input_ids": texts(vocabulary, 1, 32)[0].tokens.tolist()}])
+    assert (theirs["input_ids"][theirs["labels"] >= 0] == vocabulary.mask).all()
+    with pytest.raises(ValueError, match="even"):
+        collator([{"input_ids": texts(vocabulary, 1, 31)[0].tokens.tolist()}])
+    batch = make(length=33).collate(texts(vocabulary, 1, 31), Keys(seed=0, purpose="train", sample=np.arange(1)))
+    asked = batch.targets != IGNORE
+    assert asked.any()
+    assert torch.equal(batch.tokens[asked], batch.targets[asked])
+
+
 def test_spans_are_of_whole_words(make, vocabulary):
     """Words of three tokens: what is asked begins with a word and ends with one, but for the very last."""
     starts = vocabulary.ordinary[vocabulary.starts_word[vocabulary.ordinary]]
