@@ -11,7 +11,15 @@ from lmx.config import plain
 from lmx.data.corpus import prepare
 from lmx.ledger import entry, quiet
 
-MODEL = ["model=nano", "model.width=32", "model.heads=2", "model.kv_heads=1", "model.mlp=48", "model.depth=2", "length=512"]
+MODEL = [
+    "model=nano",
+    "model.width=32",
+    "model.heads=2",
+    "model.kv_heads=1",
+    "model.mlp=48",
+    "model.depth=2",
+    "length=512",
+]
 
 
 @pytest.fixture(scope="module")
