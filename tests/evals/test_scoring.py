@@ -29,7 +29,7 @@ FOLLOWERS = {  # asked for a text from left to right
 }  # fmt: skip
 HIDERS = {  # asked for hidden tokens
     "bart", "bert", "biphasic", "glm", "mixture", "mlm", "mlm_uniform", "modernbert", "nsp", "princeton40", "retromae",
-    "roberta", "segment_pair", "sop", "span", "t5", "ul2", "ul2r",
+    "roberta", "segment_pair", "sop", "span", "spanbert", "t5", "ul2", "ul2r",
 }  # fmt: skip
 
 
