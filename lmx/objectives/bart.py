@@ -85,10 +85,6 @@ class BART(TextToText):
             source, [Gap(first=None, stops=frozenset([self.vocabulary.eos]))], target[:-1].tolist(), whole=True
         )
 
-    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
-        """All after the context is masked, and asked."""
-        return self.hiding(texts, [np.arange(len(text)) >= given for text, given in zip(texts, contexts, strict=True)])
-
     def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
         """Each run of hidden tokens is masked as one word is; of the whole text, which is restored, they are asked."""
         pairs, asked = [], []

@@ -25,11 +25,22 @@ from lmx.objectives.objective import Prediction, continued, plain, stack
 from lmx.objectives.writing import Opening
 
 
-class CLM(Prediction):
-    lookahead = 1
-    measures_text = True
+class Causal(Prediction):
+    """Objectives whose model reads a plain text from left to right, after the end of another one."""
+
     follows = "causal"
     summary = "last"
+
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        return left_to_right(texts, contexts, self.vocabulary.eos)
+
+    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
+        return plain(texts, [self.vocabulary.eos], causal=True)
+
+
+class CLM(Causal):
+    lookahead = 1
+    measures_text = True
 
     def __init__(self, *, length: int, model: Transformer, vocabulary: Vocabulary, z_loss: Annotated[float, Ge(0)]):
         super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
@@ -56,9 +67,3 @@ class CLM(Prediction):
     def opening(self, parts: Sequence[np.ndarray]) -> Opening:
         eos = self.vocabulary.eos
         return continued(np.append(eos, parts[0]), parts, [eos], type(self).__name__)
-
-    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
-        return left_to_right(texts, contexts, self.vocabulary.eos)
-
-    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
-        return plain(texts, [self.vocabulary.eos], causal=True)

@@ -104,8 +104,7 @@ class ELECTRA(MLM):
         text, shown = self.replaced(batch, sample(hidden, table, asked(batch.luck, batch)[0], self.temperature))
         wrong = text != shown
         own = self.judged(model, replace(batch, tokens=shown), text, wrong)
-        losses = {"loss": nats, "trunk": own, "replaced": wrong.sum().float()}
-        return losses | {"z": z} if "z" in self.weights else losses
+        return self.terms(nats, z) | {"trunk": own, "replaced": wrong.sum().float()}
 
     def details(self, batch: Batch) -> Details:
         """The trunk's side. The generator's answers depend on its weights: the same chance for each ordinary token stands in."""

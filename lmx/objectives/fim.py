@@ -26,8 +26,8 @@ from lmx.data.packing import Sample
 from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
 from lmx.nn.transformer import Transformer
-from lmx.objectives.asking import left_to_right
-from lmx.objectives.objective import Prediction, continued, each_document, plain, stack
+from lmx.objectives.clm import Causal
+from lmx.objectives.objective import continued, each_document, stack
 from lmx.objectives.writing import Opening
 
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -37,10 +37,7 @@ ADDED = 4  # three special tokens and EOS
 SLACK = {"token": 0, "character": 4}  # tokens by which a text usually grows where it is cut
 
 
-class FIM(Prediction):
-    follows = "causal"
-    summary = "last"
-
+class FIM(Causal):
     def __init__(
         self,
         *,
@@ -136,12 +133,6 @@ class FIM(Prediction):
             raise LmxError(f"--prompt must have at most one gap for FIM, got {len(parts) - 1}.")
         row = self.arrange((parts[0], np.zeros(0, dtype=np.int64), parts[1]), self.spm > 0.5)[:-1]
         return continued(row, parts[:1], [eos], type(self).__name__)
-
-    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
-        return left_to_right(texts, contexts, self.vocabulary.eos)
-
-    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
-        return plain(texts, [self.vocabulary.eos], causal=True)
 
 
 def cuts(length: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -143,12 +143,9 @@ class FixTheBug(TextToText):
 
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         hidden, weight = self.hidden(model, batch), self.output_weight(model)
-        losses = {}
-        for term, score, part in (("loss", self.score, batch), ("edit", self.score_edit, edits(batch))):
-            states, targets = asked(hidden, part)
-            nats, z, _ = score(states, weight, targets)
-            losses |= {term: nats, "z": z} if term == "loss" and "z" in self.weights else {term: nats}
-        return losses
+        target, edit = (asked(hidden, part) for part in (batch, edits(batch)))
+        nats, z, _ = self.score(target[0], weight, target[1])
+        return self.terms(nats, z) | {"edit": self.score_edit(edit[0], weight, edit[1])[0]}
 
 
 def surroundings(text: np.ndarray, split: Documents | None, number: int) -> tuple[np.ndarray, int]:

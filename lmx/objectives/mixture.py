@@ -175,8 +175,7 @@ class Mixture(Prediction):
         hidden, targets = asked(self.hidden(model, batch), batch)
         part, _ = asked(batch.part[:, None].expand_as(batch.targets), batch)
         nats, z, rows = self.score(hidden, self.output_weight(model), targets)
-        losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
-        return losses | {name: (rows * (part == number)).sum() for number, name in enumerate(self.names)}
+        return self.terms(nats, z) | {name: (rows * (part == number)).sum() for number, name in enumerate(self.names)}
 
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:
         return model(batch) if self.decoder is None else self.decoder(model, batch)

@@ -93,7 +93,7 @@ class MLMUniform(Prediction):
         hidden, targets = asked(model(batch), batch)
         shares, _ = asked(batch.share[:, None].expand(batch.targets.shape), batch)
         nats, z, _ = self.score(hidden, self.output_weight(model), targets, shares)
-        return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+        return self.terms(nats, z)
 
 
 def uniform(eligible, starts, rate, most, rng) -> np.ndarray:

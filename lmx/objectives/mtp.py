@@ -90,7 +90,7 @@ class MTP(CLM):
         states = self.states(model, batch)
         hidden, targets = asked(states[0], batch)
         nats, z, _ = self.score(hidden, self.output_weight(model), targets)
-        losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+        losses = self.terms(nats, z)
         for depth, part in enumerate(self.parts, start=1):
             hidden, targets = asked(states[depth], replace(batch, targets=self.further(batch, depth)))
             weight = part.weight if isinstance(part, Head) else self.output_weight(model)

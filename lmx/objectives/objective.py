@@ -151,6 +151,10 @@ class Prediction(Objective):
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
         hidden, targets = asked(self.hidden(model, batch), batch)
         nats, z, _ = self.score(hidden, self.output_weight(model), targets)
+        return self.terms(nats, z)
+
+    def terms(self, nats: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """The loss, and z where it has a weight"""
         return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
 
     def hidden(self, model: Transformer, batch: Batch) -> Tensor:

@@ -112,9 +112,8 @@ class RetroMAE(MLM):
         hidden, weight = model(batch), self.output_weight(model)
         rows, targets = asked(hidden, batch)
         nats, z, _ = self.score(rows, weight, targets)
-        losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
         restored = self.decode(model, hidden[:, 0], batch).flatten(0, 1)
-        return losses | {"decoder": self.score(restored, weight, answers(batch).flatten())[0]}
+        return self.terms(nats, z) | {"decoder": self.score(restored, weight, answers(batch).flatten())[0]}
 
     def decode(self, model: Transformer, vector: Tensor, batch: RetroBatch) -> Tensor:
         """The [CLS] vector [B, D] -> [B, L, D], normalised, from which the text is restored"""

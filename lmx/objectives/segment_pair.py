@@ -187,7 +187,7 @@ class SegmentPair(MLM):
         hidden = self.hidden(model, batch)
         rows, targets = asked(hidden, batch)
         nats, z, _ = self.score(rows, self.output_weight(model), targets)
-        losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+        losses = self.terms(nats, z)
         if "relation" in self.weights:
             verdict = self.judge(torch.tanh(self.pool(hidden[:, 0]))).float()
             losses["unlike"] = (answers(batch) == 1).sum().float()

@@ -28,8 +28,8 @@ from lmx.data.tokenizer import Vocabulary
 from lmx.errors import LmxError
 from lmx.nn.cross_entropy import VocabularyLoss
 from lmx.nn.transformer import Transformer
-from lmx.objectives.asking import left_to_right
-from lmx.objectives.objective import BUCKET, Prediction, asked, continued, plain, stack
+from lmx.objectives.clm import Causal
+from lmx.objectives.objective import BUCKET, asked, continued, stack
 from lmx.objectives.writing import Opening
 
 Ask = Literal["completions", "last", "all"]
@@ -50,10 +50,7 @@ class PromptBatch(Batch):
     prompt_capacity: int  # the part of `capacity` that is theirs
 
 
-class SFT(Prediction):
-    follows = "causal"
-    summary = "last"
-
+class SFT(Causal):
     def __init__(
         self,
         *,
@@ -172,20 +169,13 @@ class SFT(Prediction):
         answers, prompts = (asked(hidden, part) for part in apart(batch))
         nats, z, _ = self.score(answers[0], weight, answers[1])
         prompt, _, _ = self.score_prompt(prompts[0], weight, prompts[1])
-        losses = {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
-        return losses | {"prompt": prompt}
+        return self.terms(nats, z) | {"prompt": prompt}
 
     def opening(self, parts: Sequence[np.ndarray]) -> Opening:
         """The text is what the user says; the assistant answers."""
         ids = self.vocabulary
         row = np.concatenate([[ids.user], parts[0], [ids.turn, ids.assistant]]).astype(np.int64)
         return continued(row, parts, [ids.turn, ids.eos], type(self).__name__)
-
-    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
-        return left_to_right(texts, contexts, self.vocabulary.eos)
-
-    def reading(self, texts: Sequence[np.ndarray], cuts: Sequence[int] | None = None) -> Batch:
-        return plain(texts, [self.vocabulary.eos], causal=True)
 
 
 def whole(piece: np.ndarray, document: np.ndarray) -> np.ndarray | None:

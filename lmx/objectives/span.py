@@ -116,10 +116,6 @@ class SpanCorruption(TextToText):
             np.concatenate(source).astype(np.int64), [Gap(first=int(mark), stops=stops) for mark in marks]
         )
 
-    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
-        """All after the context is one span, to the end of the text."""
-        return self.hiding(texts, [np.arange(len(text)) >= given for text, given in zip(texts, contexts, strict=True)])
-
     def hiding(self, texts: Sequence[np.ndarray], hidden: Sequence[np.ndarray]) -> Batch:
         """Each run of hidden tokens is a span; sentinels are not asked."""
         split = [self.split(text, hide) for text, hide in zip(texts, hidden, strict=True)]

@@ -111,6 +111,10 @@ class TextToText(Prediction):
         ]
         return replace(stack(columns, target_length), source=stack(sources, length))
 
+    def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
+        """All after the context is hidden."""
+        return self.hiding(texts, [np.arange(len(text)) >= given for text, given in zip(texts, contexts, strict=True)])
+
     def ask(self, pairs: Sequence[Pair], asked: Sequence[np.ndarray]) -> Batch:
         """One pair a row, no longer than it must be; of each target only what is `asked` [n] bool."""
         source, target = (max(len(pair[number]) for pair in pairs) for number in (0, 1))

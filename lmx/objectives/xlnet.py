@@ -140,7 +140,7 @@ class XLNet(Prediction):
         assert isinstance(batch, PermutedBatch)
         hidden = self.query(model, batch)
         nats, z, _ = self.score(hidden.flatten(0, 1), self.output_weight(model), batch.answer.flatten())
-        return {"loss": nats, "z": z} if "z" in self.weights else {"loss": nats}
+        return self.terms(nats, z)
 
     def following(self, texts: Sequence[np.ndarray], contexts: Sequence[int]) -> Batch:
         """The permutation that is the text's own order, after the end of another text; every order has been asked for."""

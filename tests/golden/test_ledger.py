@@ -19,6 +19,7 @@ MODEL = [
     "model.mlp=48",
     "model.depth=2",
     "length=512",
+    "data.passage=null",  # a stretch of one document fills a sample
 ]
 
 
