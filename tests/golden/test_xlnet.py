@@ -120,7 +120,9 @@ def test_visibility_agrees_with_transformers(vocabulary):
 def test_what_transformers_does_otherwise(make, vocabulary):
     """Its collator shows [MASK] for what is asked, which two streams make needless (transformers #22435), and refuses an odd
     length (#7341), though only XLNet's memory has halves (#14367)."""
-    collator = pytest.importorskip("transformers").DataCollatorForPermutationLanguageModeling(fake_tokenizer(vocabulary))
+    collator = pytest.importorskip("transformers").DataCollatorForPermutationLanguageModeling(
+        fake_tokenizer(vocabulary)
+    )
     theirs = collator([{"input_ids": texts(vocabulary, 1, 32)[0].tokens.tolist()}])
     assert (theirs["input_ids"][theirs["labels"] >= 0] == vocabulary.mask).all()
     with pytest.raises(ValueError, match="even"):
