@@ -22,18 +22,24 @@ def aside(module: str, stderr: Any, environment: dict[str, str] | None = None) -
     )  # fmt: skip
 
 
+class Stopped(KeyboardInterrupt):
+    """No failure, so that nobody goes on after it."""
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGUSR1 end the block with one line and their exit code. What has been made or measured is on disk."""
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
+    except Stopped as stopped:
+        error = LmxError("stopped; what has been done is kept. The same command goes on from here.")
+        error.exit_code = stopped.args[0]
+        raise error from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    error = LmxError("stopped; what has been done is kept. The same command goes on from here.")
-    error.exit_code = INTERRUPTED if number == signal.SIGINT else PREEMPTED
-    raise error
+    raise Stopped(INTERRUPTED if number == signal.SIGINT else PREEMPTED)

@@ -213,3 +213,15 @@ def test_stopped_while_others_send_to_a_tracker(run):
         assert tracker.poll() is None
         tracker.kill()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "as before"
+
+
+def test_nothing_takes_a_stop_for_a_failure_of_its_own():
+    """A plan and a page go on without what a process aside could not tell them; not when it was told to stop."""
+
+    def swallowing() -> None:
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("it went on")
+
+    with pytest.raises(LmxError, match="goes on from here"), stoppable():
+        swallowing()
