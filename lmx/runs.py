@@ -189,6 +189,10 @@ class Run:
             os.close(descriptor)
 
 
+def done(run: Run | None) -> bool:
+    return run is not None and run.status().get("state") == "done"
+
+
 def grab(descriptor: int, kind: int) -> bool:
     """Take a lock without waiting; -> whether it was free."""
     try:

@@ -17,7 +17,7 @@ from lmx.cli.board import Board
 from lmx.cli.evaluating import Nodes, lines, measure, newest, yardsticks
 from lmx.cli.fleet import carry_out
 from lmx.cli.job import job
-from lmx.cli.planning import done, show_plan
+from lmx.cli.planning import show_plan
 from lmx.compare.arms import Arm, arms, existing, named
 from lmx.compare.comparison import build_table, refuse_unequal
 from lmx.compare.conventions import with_both
@@ -27,7 +27,7 @@ from lmx.compare.tuning import chosen as chosen_value
 from lmx.compare.twins import twin as twin_of
 from lmx.errors import FAILED_ARM, LmxError
 from lmx.launch.jobs import Job
-from lmx.runs import NAME, Run, root
+from lmx.runs import NAME, Run, done, root
 from lmx.track.figures import number
 from lmx.track.wandb import send_comparison
 

@@ -19,10 +19,9 @@ from typing import Any
 from lmx.build import build
 from lmx.cli.evaluating import measure
 from lmx.cli.launching import FINISHING
-from lmx.cli.planning import done
 from lmx.errors import HUNG, INTERRUPTED, PREEMPTED, LmxError
 from lmx.launch.jobs import Job
-from lmx.runs import Run
+from lmx.runs import Run, done
 
 EVERY = 0.1  # seconds between two looks
 SIGNS = ("status.json", "metrics.jsonl", "evals/validation.jsonl", "evals/samples.jsonl", "log.txt")

@@ -14,7 +14,7 @@ from lmx.compare.conventions import convention
 from lmx.compare.gates import CLOSEST, mismatch
 from lmx.compare.results import Result
 from lmx.errors import LmxError
-from lmx.runs import Run
+from lmx.runs import Run, done
 from lmx.track.figures import clock, short
 
 SHARED = {"flops": "FLOPs"}
@@ -50,10 +50,6 @@ def show_plan(
     workers = wanted[0].configs[0]["launcher"].get("workers") or 1
     for line in [budget(wanted), *conventions(wanted), duration(times, workers), *coarse(wanted, spendings)]:
         console.print(Text(line), soft_wrap=not console.is_terminal)
-
-
-def done(run: Run | None) -> bool:
-    return run is not None and run.status().get("state") == "done"
 
 
 def known(value: float | None) -> str:

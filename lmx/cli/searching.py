@@ -17,13 +17,12 @@ from lmx.cli.board import Board
 from lmx.cli.comparing import Nodes, created
 from lmx.cli.fleet import carry_out
 from lmx.cli.job import job
-from lmx.cli.planning import done
 from lmx.compare.points import Space, point
 from lmx.compare.results import Result
 from lmx.compare.tuning import TUNABLE
 from lmx.errors import LmxError
 from lmx.launch.jobs import Fleet, Job
-from lmx.runs import Run
+from lmx.runs import Run, done
 
 STUDY = "optuna.log"
 STARTUP = 4  # points that are finished before any is given up

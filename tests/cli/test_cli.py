@@ -73,7 +73,7 @@ def test_list():
     assert [row.split()[0] for row in run("list").stdout.splitlines()][:3] == ["group", "data", "eval"]
     rows = run("list", "objective").stdout.splitlines()
     assert [row.split(maxsplit=2) for row in rows if row.startswith("clm")] == [
-        ["clm", "default", "Causal LM: predict each token from the ones before it."]
+        ["clm", "default", "Causal LM (Radford et al. 2018): predict each token from the ones before it."]
     ]
     told = json.loads(run("list", "objective", "--json").stdout)
     assert (told["group"], told["default"]) == ("objective", "clm")
