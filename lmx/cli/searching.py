@@ -64,14 +64,16 @@ class Search:
     def opened(self) -> Any:
         self.folder.mkdir(parents=True, exist_ok=True)
         journal = self.optuna.storages.journal
-        return self.optuna.create_study(
+        study = self.optuna.create_study(
             study_name="sweep",
             storage=self.optuna.storages.JournalStorage(journal.JournalFileBackend(str(self.folder / STUDY))),
-            sampler=self.optuna.samplers.TPESampler(seed=0, constant_liar=True),
             pruner=self.optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=2),
             direction="minimize" if self.own else "maximize",
             load_if_exists=True,
         )
+        known = len(study.get_trials(deepcopy=False))  # after which other points are drawn than before
+        study.sampler = self.optuna.samplers.TPESampler(seed=known, constant_liar=True)
+        return study
 
     def run(self, console: Console, timeout: float | None) -> None:
         """All trials that are missing. Raises LmxError once all is saved when it is told to stop."""
@@ -111,10 +113,13 @@ class Search:
         if any(run.name in self.tried for run in runs):  # the same point, which is being tried
             self.tell(trial, "FAIL")
             return
+        scores = [self.score(run) if done(run) else None for run in runs]
+        if None not in scores:
+            self.tell(trial, "COMPLETE", sum(scores) / len(scores))  # type: ignore[arg-type]: without None
+            return
         self.tried |= {run.name: (trial, arm.name) for run in runs}
         for run in runs:
-            if trial is not None or not done(run):
-                yield job(run, self.nodes, timeout)
+            yield job(run, self.nodes, timeout)
 
     def tell(self, trial: Any, state: str, value: float | None = None) -> None:
         if trial is not None:
