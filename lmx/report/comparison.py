@@ -184,7 +184,7 @@ class Page:
         )
         about = (
             "Nats a token of the same held-out text: which denoisers a training transfers to, read along a row. Never ranked "
-            "across models, which are asked in ways of their own. The darker, the further below what frequencies give."
+            "across models, which are asked in ways of their own. The more colour, the further below what frequencies give."
         )
         drawn = f"<div class='scroll heat'><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         return section("Every model on every denoiser", about, drawn)

@@ -1,6 +1,7 @@
 """HTML of sentences, tables and data of a comparison: all text escaped, what belongs to an arm marked with its place."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import isfinite
@@ -25,14 +26,15 @@ def finite(value: Any) -> Any:
 
 
 def tabulated(one: Listing, number: int, style: str = "") -> str:
-    """A table; its columns from `one.arms` on are those of `number` arms."""
+    """A table; its columns from `one.arms` on are those of `number` arms. `style` differences: keys and long values."""
     if not one.rows:
         return "<p class=faint>None.</p>"
     first = len(one.head) if one.arms is None else one.arms
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{owner(place - first, number)}>{escape(cell)}</{tag}>" for place, cell in enumerate(cells)
+            f"<{tag}{owner(place - first, number)}>{key(cell) if style and not place else escape(cell)}</{tag}>"
+            for place, cell in enumerate(cells)
         )
 
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in one.rows)
@@ -40,6 +42,11 @@ def tabulated(one: Listing, number: int, style: str = "") -> str:
         f'<div class=scroll><table class="{style}"><thead><tr>{line(one.head, "th")}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def key(name: str) -> str:
+    """A line may end behind its dots and underscores, not within a word."""
+    return re.sub(r"(?<=\w)([._])(?=[^ _]{3})", r"\1<wbr>", escape(name))
 
 
 def owner(place: int, number: int) -> str:

@@ -176,6 +176,16 @@ def test_what_takes_something_back_looks_like_it(toy):
     assert "<li class=flag>" not in page(table, []), "tables of before had no such list"
 
 
+def test_long_keys_break_between_words(toy):
+    """On a phone `objective.selec t` cannot be read."""
+    table, _ = toy
+    table |= {"differences": {"objective.generator_width": [1, None, None], "objective._target_": ["a.b", "<c", None]}}
+    text = page(table, [])
+    assert "<td>objective.<wbr>generator_<wbr>width</td>" in text
+    assert "<td>objective._target_</td>" in text
+    assert "<td>minimal_pairs accuracy</td>" in text
+
+
 def test_without_runs(toy):
     table, _ = toy
     assert "Own loss" in page(table, [])
