@@ -134,7 +134,7 @@ class Processes:
         return True
 
     def finish(self) -> int:
-        """Wait, put the signal handlers back; -> the exit code of the run."""
+        """Wait, put the signal handlers back; -> the exit code of the run. Raises what a handler does."""
         while self.running():
             time.sleep(0.05)
         for number, handler in self.before.items():
@@ -142,7 +142,15 @@ class Processes:
         state, code, reason = self.outcome()
         if reason is not None:
             self.run.set_status(state=state, reason=reason, exit_code=code)
+        if self.asked is not None and code not in (INTERRUPTED, PREEMPTED):
+            self.pass_on(self.asked)
         return code
+
+    def pass_on(self, number: int) -> None:
+        """A signal that came too late for this run still stops whoever has more to do, and has said so by a handler."""
+        handler = self.before[number]
+        if callable(handler) and handler is not signal.default_int_handler:
+            handler(number, None)
 
     def outcome(self) -> tuple[str, int, str | None]:
         """-> state, exit code, and the reason where the worker could not write them itself."""

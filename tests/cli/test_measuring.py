@@ -15,7 +15,9 @@ from lmx.cli.aside import stoppable
 from lmx.cli.evaluating import measure, unmeasured
 from lmx.cli.launching import tracked
 from lmx.errors import FAILED_ARM, INTERNAL, INTERRUPTED, PREEMPTED, LmxError
+from lmx.launch.local import Processes
 from lmx.runs import Run
+from tests.compare.directories import run as finished
 from tests.faults import tiny
 
 COMMAND = "import sys; sys.argv[0] = 'lmx'; from lmx.cli import main; main()"
@@ -225,3 +227,21 @@ def test_nothing_takes_a_stop_for_a_failure_of_its_own():
 
     with pytest.raises(LmxError, match="goes on from here"), stoppable():
         swallowing()
+
+
+def test_a_signal_that_a_run_is_too_late_to_hear_stops_what_comes_after(tmp_path, monkeypatch):
+    """It reached a worker at its very end. A command of this run alone has done what it was told to."""
+    monkeypatch.delenv("LMX_PLUGINS")
+    done = finished(tmp_path)
+
+    def late() -> int:
+        child = subprocess.Popen(["true"])
+        child.wait()
+        processes = Processes(done, child, 20, alone=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return processes.finish()
+
+    assert late() == 0
+    with pytest.raises(LmxError, match="goes on from here") as error, stoppable():
+        late()
+    assert error.value.exit_code == PREEMPTED
