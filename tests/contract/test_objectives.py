@@ -199,7 +199,7 @@ def test_overfits_one_batch(learner, vocabulary):
         losses = {term: share * terms[term] for term, share in weights.items()}
         first = first or {term: float(loss.detach()) for term, loss in losses.items()}
         optimizer.zero_grad()
-        sum(losses.values()).backward()
+        torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         if all(float(loss.detach()) <= 0.02 * first[term] for term, loss in losses.items()):
             return
