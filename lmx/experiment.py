@@ -1,6 +1,7 @@
 """The parts of one run, built from its config: what the worker trains and what a preview looks at."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from lmx.data.packing import Samples
 from lmx.errors import LmxError
 from lmx.evals.validation import Validation
 from lmx.evals.yardstick import Subject
+from lmx.nn.block import Block
 from lmx.train import distributed
 from lmx.train.device import deterministic
 from lmx.train.flops import Flops
 from lmx.train.learner import Learner
+from lmx.train.sharding import gathered, shard
 from lmx.train.trainer import Trainer
 
 Report = Callable[[str, float | None], None]  # what is being done, and how far it is in [0, 1]
@@ -29,8 +32,18 @@ VALIDATION_SEED = 0  # the same noise for every run
 class Experiment:
     corpus: Corpus
     learner: Learner
+    whole: Learner  # the learner, or where ranks share its parameters a copy, up to date inside `evaluable`
     trainer: Trainer
     validation: Validation
+
+    @contextmanager
+    def evaluable(self) -> Iterator[None]:
+        """Inside, rank 0 can evaluate. All ranks enter."""
+        if not self.trainer.sharded:
+            yield
+            return
+        with gathered(self.learner, self.whole if self.whole is not self.learner else None, self.trainer.device):
+            yield
 
 
 def assemble(config: Mapping[str, Any], device: torch.device, report: Report) -> Experiment:
@@ -40,7 +53,7 @@ def assemble(config: Mapping[str, Any], device: torch.device, report: Report) ->
     if strict:
         deterministic()
     corpus = prepare(build(config["data"]), build(config["tokenizer"]), report)
-    learner = new_learner(config, corpus).to(device)
+    learner = new_learner(config, corpus)
     samples = stream(config, corpus, learner, "train")
     if strict and learner.objective.indivisible:
         raise LmxError(
@@ -57,19 +70,37 @@ def assemble(config: Mapping[str, Any], device: torch.device, report: Report) ->
             f"trainer.micro_batch must be null with an objective whose rows are each other's candidates, got {micro}. "
             "Type trainer.micro_batch=null, and objective.sub_batch to save memory."
         )
+    flops = Flops(learner)  # of the model: before it is cut, and what is computed twice counts once
+    learner, twin = placed(config["trainer"], learner, device)
     trainer = build(
         config["trainer"],
         learner=learner,
         optimizer=build(config["optim"], module=learner),
         budget=build(config["budget"]),
-        flops=Flops(learner),
+        flops=flops,
         loader=loader,
         device=device,
         seed=config["seed"],
     )
     report("reading validation", None)
-    validation = new_validation(config, corpus, learner, device, loader.micro)
-    return Experiment(corpus=corpus, learner=learner, trainer=trainer, validation=validation)
+    whole = twin or learner
+    validation = new_validation(config, corpus, whole, device, loader.micro)
+    return Experiment(corpus=corpus, learner=learner, whole=whole, trainer=trainer, validation=validation)
+
+
+def placed(node: Mapping[str, Any], learner: Learner, device: torch.device) -> tuple[Learner, Learner | None]:
+    """The learner on its device, or this rank's share of it, and then on rank 0 a whole copy that is evaluated."""
+    if node["recompute"]:
+        blocks = [module for module in learner.modules() if isinstance(module, Block) and not module.opened]
+        if not blocks:
+            name = type(learner.objective).__name__
+            raise LmxError(f"trainer.recompute must be false with {name}, which calls parts of blocks, got true.")
+        for block in blocks:
+            block.recomputes = True
+    if node["parallel"] == "fsdp" and distributed.world_size() > 1:
+        twin = shard(learner, device, gather=node["gather"], offload=node["offload"])
+        return learner, twin
+    return learner.to(device), None
 
 
 def new_learner(config: Mapping[str, Any], corpus: Corpus) -> Learner:

@@ -1,4 +1,4 @@
-"""What a run would take: `python -m lmx.preview` reads a config as JSON, makes one real step and prints JSON.
+"""What a run would take: `python -m lmx.preview` reads a config as JSON, makes a few real steps and prints JSON.
 
 It is a process of its own because the command line does not import torch.
 """
@@ -7,6 +7,7 @@ import json
 import resource
 import sys
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 import torch
@@ -14,19 +15,24 @@ import torch
 from lmx.errors import LmxError
 from lmx.experiment import assemble
 from lmx.train import device
-from lmx.train.trainer import Trainer
+from lmx.train.budget import Cost
+from lmx.train.trainer import Step, Trainer
+
+STEPS, ENOUGH = 8, 5.0  # how many steps are timed, or for how many seconds
 
 
 def cost(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters, FLOPs, steps, memory and time, from one real step (and one before it to warm up)."""
-    place = device.pick(config["device"])
-    parts = assemble(config, place, quiet)
+    """Parameters, FLOPs, steps, memory and time, from a few real steps of one process with its share of the batch."""
+    place, processes = device.pick(config["device"]), processes_of(config)
+    parts = assemble(shared(config, processes), place, quiet)
     trainer, model = parts.trainer, parts.learner.model
     trainer.compiled = False  # compiling would take longer than the answer is worth
     trainer.warm_up()
     price = trainer.cost(trainer.loader(1, 0.0))
-    step = next(trainer.run())
-    steps = estimate_steps(trainer, price.row(), step.seconds)
+    price = Cost(*(processes * number for number in price.row()))
+    made = few(trainer)
+    first, seconds = made[0], median(step.seconds for step in made[1:] or made)
+    steps = estimate_steps(trainer, price.row(), seconds)
     parameters = sum(parameter.numel() for parameter in parts.learner.parameters())
     return {
         "objective": config["objective"]["_target_"].rpartition(".")[2],
@@ -40,13 +46,39 @@ def cost(config: Mapping[str, Any]) -> dict[str, Any]:
         "flops": steps * price.flops,
         "epochs": steps * price.tokens / parts.corpus.train.num_tokens,
         "memory_bytes": memory(place),
-        "step_seconds": step.seconds,
-        "seconds": steps * step.seconds,
-        "loss": step.loss,
+        "processes": processes,
+        "step_seconds": seconds,
+        "seconds": steps * seconds,
+        "loss": first.loss,
         "precision": "bf16" if device.uses_bf16(place, trainer.precision) else "fp32",
         "threads": torch.get_num_threads(),
         "device": str(place),
     }
+
+
+def processes_of(config: Mapping[str, Any]) -> int:
+    launcher = config["launcher"]
+    return launcher.get("processes", 1) * launcher.get("nodes", 1)
+
+
+def shared(config: Mapping[str, Any], processes: int) -> dict[str, Any]:
+    """The config of one process that has its share of the batch to itself; the others are taken to be as fast."""
+    whole, share = config["trainer"], config["length"] * processes
+    if whole["batch_tokens"] % share:
+        raise LmxError(
+            f"trainer.batch_tokens must be a multiple of length x processes, {share}, got {whole['batch_tokens']}."
+        )
+    return dict(config) | {"trainer": dict(whole) | {"batch_tokens": whole["batch_tokens"] // processes}}
+
+
+def few(trainer: Trainer) -> list[Step]:
+    """The first steps, up to STEPS of them or for about ENOUGH seconds: at least two, if the budget has two."""
+    made: list[Step] = []
+    for step in trainer.run():
+        made.append(step)
+        if len(made) >= STEPS or (len(made) > 1 and sum(one.seconds for one in made) > ENOUGH):
+            break
+    return made
 
 
 def estimate_steps(trainer: Trainer, price: list[int], seconds: float) -> int:

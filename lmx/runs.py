@@ -32,6 +32,8 @@ STYLES = {
     "unreadable": "red",
 }
 LOCK = "LMX_LOCK_FD"  # the descriptor a worker inherits its lock with
+ELSEWHERE = -1  # in its place: the launcher of another machine holds the lock
+RANK_TIMEOUT = "LMX_RANK_TIMEOUT"  # seconds, see lmx/train/watch.py
 LOOK = 0.2  # seconds; `alive` holds the lock for a moment, and is not mistaken for a writer
 
 

@@ -19,6 +19,7 @@ from lmx.train import device, distributed
 from lmx.train.record import Record
 from lmx.train.state import restore, save
 from lmx.train.stop import Stop, Stopped
+from lmx.train.watch import Watch
 
 VALIDATION, SAMPLES = "evals/validation.jsonl", "evals/samples.jsonl"
 
@@ -28,9 +29,9 @@ def main(path: str) -> int:
     run = Run.open(path)
     if distributed.leads():
         run.lock()
-    stop = Stop()
+    stop, watch = Stop(), Watch(run)
     try:
-        code = train(run, stop)
+        code = train(run, stop, watch)
     except LmxError as error:
         code = fail(run, error.exit_code, str(error))
     except OSError as error:
@@ -39,27 +40,37 @@ def main(path: str) -> int:
         code = fail(run, DiskFull.exit_code, f"the disk of {run.path} is full: {error}. Make room and resume.")
     except Exception as error:
         traceback.print_exc()
+        watch.gone()
         code = fail(run, INTERNAL, f"internal error, see log.txt: {type(error).__name__}: {error}")
     finally:
+        watch.stop()
         distributed.stop()
-    return code
+    settled = distributed.under_torchrun() and code != INTERNAL
+    return 0 if settled else code  # or torchrun would begin again
 
 
 def fail(run: Run, code: int, reason: str) -> int:
     """Say why, unless another rank has: the others then fail because it is gone."""
-    if code == INTERNAL and distributed.world_size() > 1 and run.read_json("status.json")["state"] != "running":
-        return code
+    if distributed.world_size() > 1:
+        status = run.read_json("status.json")
+        if code == INTERNAL and status["state"] != "running":
+            return status.get("exit_code") or code
+        if code == INTERNAL:
+            reason = f"rank {distributed.rank()}, after step {distributed.PULSE.step}: {reason}"
     print(f"lmx: {reason}", file=sys.stderr, flush=True)
     run.set_status(state="failed", exit_code=code, reason=reason)
     return code
 
 
-def train(run: Run, stop: Stop) -> int:
+def train(run: Run, stop: Stop, watch: Watch) -> int:
     config = run.config()
     place = device.pick(config["device"])
-    distributed.start(place)
+    distributed.start(place, offload=config["trainer"]["offload"])
     record = Record(run, main=distributed.rank() == 0)
     record.status(state="running", pid=os.getpid(), exit_code=None, reason=None, note=None)
+    watch.start(place)
+    if distributed.restarts():
+        record.note(f"begun again after a failure, time {distributed.restarts()}")
     try:
         parts = assemble(config, place, preparing(record, stop))
     except Stopped:
@@ -99,6 +110,7 @@ def loop(run: Run, parts: Experiment, record: Record, stop: Stop) -> bool:
         return False
     after = trainer.budget.progress(trainer.ledger)
     for step in trainer.run():
+        distributed.PULSE.step = step.number
         before, after = after, trainer.budget.progress(trainer.ledger)
         if step.last or step.number % trainer.log_every == 0:  # before its checkpoint, or a kill could lose it
             record.metrics(step, trainer)
@@ -119,11 +131,14 @@ def passed(every: float, before: float, after: float) -> bool:
 def evaluate(parts: Experiment, record: Record) -> None:
     """One line of evals/validation.jsonl for the step just done."""
     ledger = parts.trainer.ledger
-    if not record.main or record.count(VALIDATION, ledger.step):
+    wanted = record.main and not record.count(VALIDATION, ledger.step)
+    if not (distributed.largest(wanted, parts.trainer.device) if parts.trainer.sharded else wanted):
         return
     record.phase("evaluating")
     where = {key: getattr(ledger, key) for key in ("step", "tokens", "flops", "seconds")}
-    record.line(VALIDATION, where | {"progress": parts.trainer.budget.progress(ledger)} | parts.validation())
+    with parts.evaluable():
+        if record.main:
+            record.line(VALIDATION, where | {"progress": parts.trainer.budget.progress(ledger)} | parts.validation())
     record.phase("training")
 
 
@@ -132,13 +147,15 @@ def finish(run: Run, config: Mapping[str, Any], parts: Experiment, record: Recor
     trainer, step = parts.trainer, parts.trainer.ledger.step
     evaluate(parts, record)
     save(run, trainer, parts.corpus.fingerprint, record)
-    if record.main:
-        texts = samples(
-            parts.learner, parts.corpus, number=parts.validation.samples, tokens=parts.validation.sample_tokens,
-            length=config["length"], seed=config["seed"],
-        )  # fmt: skip
-        for text in texts[record.count(SAMPLES, step) :]:  # the others were written before an interruption
-            record.line(SAMPLES, {"step": step, **text})
+    record.phase("writing samples")
+    with parts.evaluable():
+        if record.main:
+            texts = samples(
+                parts.whole, parts.corpus, number=parts.validation.samples, tokens=parts.validation.sample_tokens,
+                length=config["length"], seed=config["seed"],
+            )  # fmt: skip
+            for text in texts[record.count(SAMPLES, step) :]:  # the others were written before an interruption
+                record.line(SAMPLES, {"step": step, **text})
     record.status(state="done", exit_code=0, phase=None, progress=1.0)
 
 

@@ -56,9 +56,13 @@ NEVER = {  # third-party packages that a part must not import
     "schema": {"torch", "hydra", "typer"},
     "launch": {"torch", "typer", "hydra"},
 }
-LATE = {
-    ("lmx.data.readers", "datasets"),  # takes a second, which data=sotu and data=text do not need
-    ("lmx.launch.ray", "ray"),  # large, and optional
+LATE = {  # they take a second, which most runs do not need, or are optional
+    ("lmx.data.readers", "datasets"),
+    ("lmx.launch.ray", "ray"),
+    ("lmx.train.sharding", "torch.distributed.device_mesh"),
+    ("lmx.train.sharding", "torch.distributed.fsdp"),
+    ("lmx.train.sharding", "torch.distributed.tensor"),
+    ("lmx.optim.muon", "torch.distributed.tensor"),
 }
 
 

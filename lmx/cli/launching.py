@@ -1,9 +1,11 @@
 """What `lmx train` does between a config and an exit code: make a run directory, start its processes, follow it."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -12,19 +14,22 @@ from rich.text import Text
 from lmx.build import build
 from lmx.cli.aside import aside
 from lmx.config import plain
-from lmx.errors import INTERRUPTED, LmxError
+from lmx.errors import INTERNAL, INTERRUPTED, LmxError
 from lmx.launch.local import log_tail
+from lmx.launch.nodes import Nodes
 from lmx.runs import Run, root
 from lmx.schema import plugins
 from lmx.track.figures import clock, short
 from lmx.track.progress import follow, summary
 
+JOINED = 0.2  # seconds between two looks
 FINISHING = 60  # seconds that W&B may take after the run to send the rest
 
 
 def created(overrides: Sequence[str]) -> Run:
     config = plain(overrides)
     build(config["data"]).locate()  # a path that is not there is said before anything starts
+    build(config["launcher"])
     return Run.create(config, overrides, root(config))
 
 
@@ -91,6 +96,26 @@ def trained(run: Run, look: Look, console: Console) -> tuple[Any, int, subproces
     return seen, code, tracker
 
 
+def joined(name: str, overrides: Sequence[str]) -> int:
+    """Train a run that another machine's launcher has locked and writes down; -> its exit code."""
+    run = Run.open(name)
+    launcher = build(run.config()["launcher"])
+    if overrides or not isinstance(launcher, Nodes):
+        raise LmxError(
+            f"--join must have a run with launcher=nodes and no overrides, got {' '.join([name, *overrides])}. Type lmx train "
+            "launcher=nodes launcher.rendezvous=HOST:PORT … on the first machine."
+        )
+    plugins.require(run.config().get("plugins", ()))
+    processes = launcher.start(run)
+    while processes.running():
+        time.sleep(JOINED)
+    end = time.monotonic() + FINISHING
+    while run.read_json("status.json")["state"] in ("queued", "running") and time.monotonic() < end:
+        time.sleep(JOINED)  # the first machine has the last word
+    code = run.read_json("status.json").get("exit_code")
+    return INTERNAL if code is None else code
+
+
 def tracked(run: Run, tracker: subprocess.Popen) -> str:
     """One line: where W&B has the run, or how to send it."""
     try:
@@ -103,10 +128,10 @@ def tracked(run: Run, tracker: subprocess.Popen) -> str:
     return f"W&B: {facts['url']}" if facts["mode"] == "online" else f"W&B: offline. Send it with: lmx sync {run.name}"
 
 
-def ask(module: str, request: Callable[[], Any]) -> Any:
+def ask(module: str, request: Callable[[], Any], environment: Mapping[str, str] | None = None) -> Any:
     """The JSON that a module answers to a request in JSON, in a process of its own, which imports torch while the request is put
     together. Raises LmxError with its message."""
-    child = aside(module, subprocess.PIPE)
+    child = aside(module, subprocess.PIPE, os.environ | (environment or {}))
     with child, Console(stderr=True).status("looking …"):
         try:
             told, said = child.communicate(json.dumps(request()))
@@ -123,7 +148,10 @@ def ask(module: str, request: Callable[[], Any]) -> Any:
 
 def preview_cost(overrides: Sequence[str]) -> None:
     """`lmx train --dry-run`"""
-    cost = ask("lmx.preview", lambda: plain(overrides))
+    config = plain(overrides)
+    cost = ask(
+        "lmx.preview", lambda: config, build(config["launcher"]).environment()
+    )  # threads, and how memory is kept
     rows = {
         "parameters": f"{short(cost['parameters'])} ({short(cost['parameters_without_embeddings'])} without embeddings and head)",
         "vocabulary": f"{cost['vocabulary']}",
@@ -131,10 +159,10 @@ def preview_cost(overrides: Sequence[str]) -> None:
         "steps": f"{cost['steps']}",
         "tokens": f"{short(cost['tokens'])} ({cost['epochs']:.2f} epochs of {short(cost['train_tokens'])})",
         "FLOPs": short(cost["flops"]),
-        "memory": f"{short(cost['memory_bytes'])}B",
+        "memory": f"{short(cost['memory_bytes'])}B{' a process' if cost['processes'] > 1 else ''}",
         "time": f"{clock(cost['seconds'])} at {cost['step_seconds']:.2f} s a step, before compiling",
         "first loss": f"{cost['loss']:.3f} nats",
-        "device": f"{cost['device']}, {cost['precision']}, {cost['threads']} threads",
+        "device": f"{cost['device']}, {cost['precision']}, {cost['processes']} processes of {cost['threads']} threads",
     }
     width = max(map(len, rows))
     for name, value in rows.items():

@@ -13,7 +13,7 @@ from lmx.runs import Run, find
 
 NUMERICS = 1  # raised when the same config comes to give other numbers, so that no old run is taken for a new one
 ELSEWHERE = ("eval", "launcher", "track", "device", "name", "group", "runs", "choices")  # who watches, where it runs
-BOOKKEEPING = ("log_every", "checkpoint_every", "keep")  # of the trainer
+BOOKKEEPING = ("log_every", "checkpoint_every", "keep", "recompute", "offload")  # of the trainer: the same bits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,11 +19,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from lmx.errors import INTERNAL, INTERRUPTED, PREEMPTED
 from lmx.launch.places import Places
-from lmx.runs import LOCK, Run
+from lmx.runs import ELSEWHERE, LOCK, RANK_TIMEOUT, Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 MALLOC = {  # glibc: keep freed memory. Mapping it anew for every tensor costs up to a fifth of a step
@@ -42,27 +42,38 @@ class Local:
         processes: Annotated[int, Ge(1)],
         threads: Annotated[int, Ge(1)] | None,
         grace: Annotated[int, Ge(1)],
+        rank_timeout: Annotated[float, Gt(0)],
+        restarts: Annotated[int, Ge(0)],
     ):
         self.processes, self.threads, self.grace = processes, threads, grace
+        self.rank_timeout, self.restarts = rank_timeout, restarts
 
     def start(self, run: Run) -> "Processes":
-        """Start the workers of a run that this process has locked."""
-        assert run.descriptor is not None
-        alone = self.processes == 1
+        """Start the workers of a run that this process has locked, or another machine's launcher."""
+        alone, lock = self.alone(), ELSEWHERE if run.descriptor is None else run.descriptor
         worker = ["-m", "lmx.worker", str(run.path)]
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}"]
+        torchrun = ["-m", "torch.distributed.run", *self.meeting(run), f"--nproc-per-node={self.processes}"]
+        torchrun.append(f"--max-restarts={self.restarts}")
         with (run.path / "log.txt").open("ab") as log, held():
             child = subprocess.Popen(
                 [sys.executable, *([] if alone else torchrun), *worker],
-                env=os.environ | self.environment() | {LOCK: str(run.descriptor)},
+                env=os.environ | self.environment() | {LOCK: str(lock)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # the terminal's Ctrl-C comes through `forward` alone
-                pass_fds=[run.descriptor],
+                pass_fds=[] if lock == ELSEWHERE else [lock],
                 preexec_fn=partial(begin, alone),
             )
             return Processes(run, child, self.grace, alone=alone)
+
+    def alone(self) -> bool:
+        """Whether it is one process, which needs no torchrun."""
+        return self.processes == 1
+
+    def meeting(self, run: Run) -> list[str]:
+        """How torchrun finds the other machines."""
+        return ["--standalone"]
 
     def environment(self) -> dict[str, str]:
         threads = self.threads or max(1, self.cores() // self.processes)
@@ -72,6 +83,7 @@ class Local:
             "PYTHONSAFEPATH": "1",  # nothing is imported from the working directory
             "PYTHONUNBUFFERED": "1",
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(self.grace),
+            RANK_TIMEOUT: f"{self.rank_timeout:g}",
             **MALLOC,
         }
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from lmx.launch.local import Local
 from lmx.launch.places import Places
@@ -19,8 +19,12 @@ class Pool(Local):
         processes: Annotated[int, Ge(1)],
         threads: Annotated[int, Ge(1)] | None,
         grace: Annotated[int, Ge(1)],
+        rank_timeout: Annotated[float, Gt(0)],
+        restarts: Annotated[int, Ge(0)],
     ):
-        super().__init__(processes=processes, threads=threads, grace=grace)
+        super().__init__(
+            processes=processes, threads=threads, grace=grace, rank_timeout=rank_timeout, restarts=restarts
+        )
         self.workers = workers
 
     def fleet(self) -> Places:

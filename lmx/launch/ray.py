@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from lmx.errors import INTERNAL, PREEMPTED, LmxError
 from lmx.launch.jobs import Fleet, Job
@@ -33,6 +33,8 @@ class Ray(Local):
         processes: Annotated[int, Ge(1)],
         threads: Annotated[int, Ge(1)] | None,
         grace: Annotated[int, Ge(1)],
+        rank_timeout: Annotated[float, Gt(0)],
+        restarts: Annotated[int, Ge(0)],
         address: str | None,
         cpus: Annotated[int, Ge(1)],
         gpus: Annotated[int, Ge(0)],

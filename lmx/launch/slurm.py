@@ -36,6 +36,8 @@ class Slurm(Local):
         processes: Annotated[int, Ge(1)],
         threads: Annotated[int, Ge(1)] | None,
         grace: Annotated[int, Ge(1)],
+        rank_timeout: Annotated[float, Gt(0)],
+        restarts: Annotated[int, Ge(0)],
         partition: str | None,
         account: str | None,
         minutes: Annotated[int, Ge(1)],
@@ -45,7 +47,9 @@ class Slurm(Local):
         memory_gb: Annotated[float, Gt(0)] | None,
         options: dict[str, str | int],
     ):
-        super().__init__(processes=processes, threads=threads, grace=grace)
+        super().__init__(
+            processes=processes, threads=threads, grace=grace, rank_timeout=rank_timeout, restarts=restarts
+        )
         self.workers, self.requeues = workers, requeues
         wanted = {
             "partition": partition,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lmx.nn.attention import View, attend
 
@@ -19,6 +20,8 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
     compiles = True  # the unit that torch.compile sees: one graph serves every layer
+    opened = False  # True: an objective calls its parts and not the block, which then cannot be gathered or recomputed for itself
+    recomputes = False  # True: in the backward pass, instead of keeping what it computed in the forward pass
 
     def __init__(self, *, width: int, heads: int, kv_heads: int, mlp: int, dropout: float):
         super().__init__()
@@ -33,6 +36,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], seen: View, memory: "Memory | None" = None) -> Tensor:
         """x [B, L, D] -> [B, L, D]; with a `memory`, attention to it comes between the two."""
+        if self.recomputes and torch.is_grad_enabled():
+            return checkpoint(self.compute, x, rotation, seen, memory, use_reentrant=False)
+        return self.compute(x, rotation, seen, memory)
+
+    def compute(self, x: Tensor, rotation: tuple[Tensor, Tensor], seen: View, memory: "Memory | None") -> Tensor:
         q, k, v = self.project(x, rotation)
         x = self.join(x, attend(q, k, v, seen, self.dropout if self.training else 0.0))
         if memory is not None:

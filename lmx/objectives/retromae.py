@@ -73,6 +73,7 @@ class RetroMAE(MLM):
         self.decoder_rate = decoder_rate
         self.places = nn.Embedding(length, model.width)  # rotary ones tell nothing where only the [CLS] vector is seen
         self.block, self.norm = Block(**model.shape), nn.RMSNorm(model.width, eps=EPSILON)
+        self.block.opened = True  # its queries are not its keys
         initialize(self.places, depth=1)
         initialize(self.block, depth=1)
         self.weights["decoder"] = 1.0

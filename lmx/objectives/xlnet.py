@@ -62,6 +62,8 @@ class XLNet(Prediction):
         super().__init__(model=model, vocabulary=vocabulary, z_loss=z_loss)
         self.length, self.rate, self.context = length, rate, context
         self.given: Sequence[int] | None = None  # asked instead of random tokens
+        for block in cast(Iterable[Block], model.blocks):
+            block.opened = True  # for two streams
         self.start = nn.Parameter(torch.randn(model.width) * 0.3 * model.width**-0.5)
 
     def raw_lengths(self, keys: Keys) -> np.ndarray:

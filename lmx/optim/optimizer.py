@@ -12,6 +12,7 @@ import torch
 from annotated_types import Ge, Gt, Interval, Len
 from torch import Tensor, nn
 
+from lmx.optim.muon import ShardedMuon
 from lmx.optim.schedule import Schedule
 
 Betas = Annotated[list[Annotated[float, Interval(ge=0, lt=1)]], Len(2, 2)]
@@ -121,7 +122,8 @@ class Muon(Optimizer):
         super().__init__(module, schedule)
 
     def build(self, matrices: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> list[torch.optim.Optimizer]:
-        muon = torch.optim.Muon(
+        shared = any(hasattr(matrix, "full_tensor") for matrix in matrices.values())
+        muon = (ShardedMuon if shared else torch.optim.Muon)(
             list(matrices.values()),
             lr=self.lr,
             momentum=self.momentum,

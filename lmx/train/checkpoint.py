@@ -1,6 +1,7 @@
 """Checkpoints that a kill, a power cut or a full disk cannot spoil, and whose damage is found.
 
     checkpoints/step-00000100/{model,optim}.safetensors + manifest.json      whatever is named step-* is whole
+    checkpoints/step-00000100/{model,optim}-00001-of-00002.safetensors …     in parts, see parts.py
 
 Written under a temporary name and synced file by file, then renamed, then the rename is synced: the commit
 point. Old checkpoints are renamed before they are deleted, so that none is ever half there. The newest sound
@@ -98,7 +99,7 @@ def save(
 def write(
     folder: Path, target: Path, files: Mapping[str, Mapping[str, Tensor]], body: dict[str, Any], need: int
 ) -> None:
-    """The protocol of one process. With several, each writes files, and one commits with all the entries."""
+    """The protocol of one process; that of several is in parts.py."""
     make(folder)
     room(folder, need)
     temporary = folder / f"{TEMPORARY}{body['step']:08d}-{secrets.token_hex(4)}"
@@ -227,6 +228,10 @@ def read(path: Path, damaged: list[str]) -> Loaded:
             tensors[name.removesuffix(SUFFIX)] = tensor_file.read(contents(path / name, entry))
         except ValueError as error:
             raise Damage(f"{path.name}/{name}: {error}") from None
+    try:
+        tensors = tensor_file.joined(tensors)
+    except ValueError as error:
+        raise Damage(f"{path.name}: {error}") from None
     return Loaded(
         step=body["step"],
         tensors=tensors,

@@ -4,15 +4,48 @@ import ctypes
 import os
 import platform
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+LONGEST = timedelta(days=1)  # a call may take: lmx/train/watch.py looks sooner, and knows who works and who is lost
+
+
+@dataclass
+class Pulse:
+    """How far this process is, which the other ranks are told (lmx/train/watch.py)."""
+
+    step: int = 0
+    phase: str | None = "starting"
+    meetings: int = 0  # of all ranks, to which this one has come
+    since: float = field(default_factory=time.monotonic)  # when it left the last one, or entered the phase
+
+    def enter(self, phase: str | None) -> None:
+        self.phase, self.since = phase, time.monotonic()
+
+    @contextmanager
+    def meeting(self) -> Iterator[None]:
+        self.meetings += 1
+        yield
+        self.since = time.monotonic()
+
+
+PULSE = Pulse()
+
 
 def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def restarts() -> int:
+    """How often torchrun has begun again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def leads() -> bool:
@@ -20,12 +53,13 @@ def leads() -> bool:
     return not under_torchrun() or os.environ["RANK"] == "0"
 
 
-def start(device: torch.device) -> None:
+def start(device: torch.device, *, offload: bool = False) -> None:
     """Join the other ranks, if torchrun started this process. It ends with torchrun, which has no last word when it is killed."""
     if under_torchrun():
         if platform.system() == "Linux":
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        cuda = "cpu:gloo,cuda:nccl" if offload else "nccl"
+        dist.init_process_group(cuda if device.type == "cuda" else "gloo", timeout=LONGEST)
 
 
 def stop() -> None:
@@ -46,8 +80,9 @@ def total(values: Sequence[int], device: torch.device) -> list[int]:
     if not dist.is_initialized():
         return list(values)
     tensor = torch.tensor(values, dtype=torch.int64, device=device)
-    dist.all_reduce(tensor)
-    return tensor.tolist()
+    with PULSE.meeting():
+        dist.all_reduce(tensor)
+        return tensor.tolist()
 
 
 def largest(value: int, device: torch.device) -> int:
@@ -55,8 +90,9 @@ def largest(value: int, device: torch.device) -> int:
     if not dist.is_initialized():
         return value
     tensor = torch.tensor(value, dtype=torch.int64, device=device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return int(tensor)
+    with PULSE.meeting():
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return int(tensor)
 
 
 def slowest(seconds: float, device: torch.device) -> float:
@@ -64,15 +100,17 @@ def slowest(seconds: float, device: torch.device) -> float:
     if not dist.is_initialized():
         return seconds
     tensor = torch.tensor(seconds, dtype=torch.float32, device=device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return float(tensor)
+    with PULSE.meeting():
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return float(tensor)
 
 
 def add(tensors: Sequence[Tensor]) -> None:
     """Sum each tensor over ranks, in place, all in one message."""
     if dist.is_initialized() and tensors:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(flat)
+        with PULSE.meeting():
+            dist.all_reduce(flat)
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
@@ -82,10 +120,12 @@ def gather(tensor: Tensor) -> list[Tensor]:
     if not dist.is_initialized():
         return [tensor]
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, tensor.contiguous())
+    with PULSE.meeting():
+        dist.all_gather(parts, tensor.contiguous())
     return parts
 
 
 def barrier() -> None:
     if dist.is_initialized():
-        dist.barrier()
+        with PULSE.meeting():
+            dist.barrier()

@@ -11,7 +11,7 @@ from typing import Any
 
 from lmx.errors import CheckpointError
 
-FORMAT = 1
+FORMAT, PARTED = 1, 2  # written by one process; in parts, by several
 MANIFEST, SUFFIX = "manifest.json", ".safetensors"
 STEM = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_MANIFEST = 1 << 24  # bytes
@@ -39,9 +39,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise Damage(f"the sha256 of {name} is not what it says itself")
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise Damage(f"{name} is not a manifest") from None
-    if body.get("format") != FORMAT:
+    if body.get("format") not in (FORMAT, PARTED):
         raise CheckpointError(
-            f"{path} has format {body.get('format')!r}, but this lmx reads {FORMAT}. Install a newer lmx."
+            f"{path} has format {body.get('format')!r}, but this lmx reads {FORMAT} and {PARTED}. Install a newer lmx."
         )
     if body.get("step") != int(path.name.removeprefix("step-")):
         raise Damage(f"{name} belongs to step {body.get('step')!r}")

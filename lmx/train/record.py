@@ -30,6 +30,7 @@ class Record:
 
     def phase(self, name: str | None, share: float | None = None) -> None:
         """What the run is doing now, and how far that is in [0, 1]."""
+        distributed.PULSE.enter(name)
         self.status(phase=name, phase_progress=share)
 
     def line(self, name: str, values: dict[str, Any]) -> None:

@@ -5,22 +5,24 @@ from typing import Any
 
 from lmx.errors import CheckpointError, LmxError
 from lmx.runs import Run, root
-from lmx.train import checkpoint
+from lmx.train import checkpoint, parts
 from lmx.train.record import Record, repro
+from lmx.train.sharding import spread
 from lmx.train.trainer import Trainer
 
 CHECKPOINTS = "checkpoints"
 
 
 def save(run: Run, trainer: Trainer, fingerprint: str, record: Record) -> None:
-    """Commit a checkpoint of the step just done; rank 0 has everything."""
-    if not record.main:
+    """Commit a checkpoint of the step just done: rank 0 has everything, or every rank its rows."""
+    if not record.main and not trainer.sharded:
         return
     record.phase("saving")
     tensors = {"model": trainer.learner.state_dict(), "optim": trainer.optimizer.state()}
     progress = trainer.budget.progress(trainer.ledger)
     state = trainer.state() | {"progress": progress, "data": fingerprint}
-    checkpoint.save(
+    commit = parts.save if trainer.sharded else checkpoint.save
+    commit(
         run.path / CHECKPOINTS, trainer.ledger.step, tensors, state,
         keep=trainer.keep, repro=repro(trainer), spare=trainer.branching_step,
     )  # fmt: skip
@@ -50,8 +52,8 @@ def restore(run: Run, config: Mapping[str, Any], trainer: Trainer, fingerprint: 
 def resume(trainer: Trainer, loaded: checkpoint.Loaded, fingerprint: str) -> None:
     """Weights, moments, ledger: all that a run is, since data and noise follow from the step."""
     same_data(loaded, fingerprint)
-    trainer.learner.load_state_dict(loaded.tensors["model"])
-    trainer.optimizer.load(loaded.tensors["optim"])
+    trainer.learner.load_state_dict(spread(loaded.tensors["model"], trainer.learner))
+    trainer.optimizer.load(spread(loaded.tensors["optim"], trainer.learner, moments=True))
     trainer.load(loaded.state)
 
 
@@ -77,7 +79,7 @@ def begin(config: Mapping[str, Any], trainer: Trainer, fingerprint: str, record:
             f"init_from must name a run with the same model and tokenizer sizes, got {name}. Compare lmx runs."
         )
     same_vocabulary(loaded, fingerprint, name)
-    trainer.learner.load_state_dict(fitting, strict=False)
+    trainer.learner.load_state_dict(spread(fitting, trainer.learner), strict=False)
     record.note(f"weights of {name} at step {loaded.step}: {len(fitting)} of {len(own)} tensors; the others start anew")
 
 

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ CODES = {
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
     torch.bool: "BOOL",
 }  # fmt: skip
+PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})")
 CHUNK = 1 << 24  # bytes given to one write()
 MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors format
 
@@ -114,6 +116,36 @@ def read_header(data: bytes) -> dict[str, object]:
         if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 31 for n in shape) or len(shape) > 8:
             raise ValueError(f"tensor {name!r} has no shape")
     return entries
+
+
+def part_name(stem: str, rank: int, ranks: int) -> str:
+    return f"{stem}-{rank + 1:05d}-of-{ranks:05d}"
+
+
+def joined(files: Mapping[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Files that ranks wrote in parts, as if one had written them: the rows of a tensor, in the order of ranks.
+
+    Raises ValueError when a part is missing or does not fit.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for name in files:
+        match = PART.fullmatch(name)
+        stem, number = (match[1], int(match[3])) if match else (name, 0)
+        if not number:
+            found[stem] = files[stem]
+        elif stem not in found:
+            names = [part_name(stem, rank, number) for rank in range(number)]
+            if missing := [name for name in names if name not in files]:
+                raise ValueError(f"it lacks {missing[0]}{'' if len(missing) == 1 else ' and others'}")
+            pieces: dict[str, list[Tensor]] = {}
+            for name in names:
+                for key, rows in files[name].items():
+                    pieces.setdefault(key, []).append(rows)
+            try:
+                found[stem] = {key: torch.cat(rows) if len(rows) > 1 else rows[0] for key, rows in pieces.items()}
+            except RuntimeError as error:
+                raise ValueError(f"the parts of {stem} do not fit: {str(error).splitlines()[0]}") from None
+    return found
 
 
 def check_unshared(tensors: Mapping[str, Tensor]) -> None:

@@ -23,6 +23,7 @@ from lmx.train.budget import Budget, Cost, Ledger
 from lmx.train.device import autocast, can_compile
 from lmx.train.flops import Flops
 from lmx.train.learner import Learner
+from lmx.train.sharding import is_sharded
 from lmx.train.tree import Tree
 
 COMPILING_REPAYS = 60.0  # seconds of training
@@ -47,7 +48,14 @@ class Step:
 class Trainer:
     """Objectives, data and budgets meet here, and it knows none of them by name."""
 
-    RULES = {"batch_tokens % length == 0": "trainer.batch_tokens must be a multiple of length"}
+    RULES = {
+        "batch_tokens % length == 0": "trainer.batch_tokens must be a multiple of length",
+        "determinism is None or parallel == 'ddp'": "trainer.determinism=strict must go with trainer.parallel=ddp: fsdp adds "
+        "gradients up in an order of its own",
+        "parallel == 'fsdp' or gather == 'fp32' and not offload": "trainer.gather and trainer.offload must go with "
+        "trainer.parallel=fsdp",
+        "gather == 'fp32' or precision == 'bf16'": "trainer.gather=bf16 must go with trainer.precision=bf16",
+    }
 
     def __init__(
         self,
@@ -69,20 +77,26 @@ class Trainer:
         checkpoint_every: Annotated[int, Ge(1)],
         keep: Annotated[int, Interval(ge=2, le=1000)],
         determinism: Literal["strict"] | None,
+        parallel: Literal["ddp", "fsdp"],
+        gather: Literal["fp32", "bf16"],
+        offload: bool,
+        recompute: bool,
     ):
         self.learner, self.optimizer, self.budget, self.flops, self.loader = learner, optimizer, budget, flops, loader
         self.device, self.seed, self.precision, self.clip = device, seed, precision, clip
         self.batch_tokens, self.micro_batch, self.compile = batch_tokens, micro_batch, compile
         self.skip_limit, self.log_every = skip_limit, log_every
-        self.checkpoint_every, self.keep, self.determinism = checkpoint_every, keep, determinism
+        self.checkpoint_every, self.keep = checkpoint_every, keep
+        self.determinism, self.recompute = determinism, recompute
+        self.sharded = parallel == "fsdp" and distributed.world_size() > 1
         self.ledger, self.skipped_in_a_row = Ledger(), 0
         self.branching_step: int | None = None  # the last step of the stable phase: its checkpoint is kept
         self.compiled = self.repays_compiling() if compile == "auto" else compile
 
     def repays_compiling(self) -> bool:
         """Whether the training ahead is long enough. A rule of thumb about the config, not a measurement: a resumed run must
-        come to the same answer."""
-        if not can_compile(self.device):
+        come to the same answer, in strict determinism on any number of ranks."""
+        if self.determinism or not can_compile(self.device):
             return False
         micros = self.loader(1, 0.0)
         steps = self.budget.amount / max(self.budget.price(Ledger(step=1, seconds=1.0), self.cost(micros)), 1e-9)
@@ -173,7 +187,8 @@ class Trainer:
         for micro in micros:
             sums += self.backward(micro, counts)
         distributed.add([sums])
-        distributed.add([parameter.grad for parameter in self.learner.parameters() if parameter.grad is not None])
+        slopes = [parameter.grad for parameter in self.learner.parameters() if parameter.grad is not None]
+        distributed.add([slope for slope in slopes if not is_sharded(slope)])  # the others are summed already
         return sums
 
     def folded(self, micros: Sequence[Micro], counts: dict[str, int]) -> Tensor:
@@ -204,7 +219,8 @@ class Trainer:
 
     def gradient_norm(self) -> float:
         """Clip gradients to `clip`; -> the norm before."""
-        return float(nn.utils.clip_grad_norm_(self.learner.parameters(), self.clip))
+        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.clip)
+        return float(norm.full_tensor() if is_sharded(norm) else norm)  # type: ignore[attr-defined]
 
     def check(self, applied: bool, losses: dict[str, float | None], norm: float, micros: Sequence[Micro]) -> None:
         """Count steps that were not finite, and stop after too many in a row."""

@@ -5,16 +5,22 @@ CODE" once all have ended. A "bug" from BUGS is put into all of them, "environme
 a SIGTERM after step "stop_after".
 """
 
+import errno
 import importlib
+import itertools
 import json
 import os
 import signal
 import socket
 import sys
+import time
+from functools import partial
 
 import torch
 
-from lmx.train import distributed, tree
+from lmx import worker
+from lmx.evals.validation import Validation
+from lmx.train import checkpoint, distributed, parts, record, tree
 from lmx.train.trainer import Trainer
 from tests.faults.worker_server import USED, work
 
@@ -35,6 +41,68 @@ def own_tree() -> None:
     tree.Tree.total = total
 
 
+def stuck() -> None:
+    """Rank 1 does not come out of step 5."""
+
+    def stays(self, *rest):
+        while distributed.rank() == 1 and self.ledger.step == 4:
+            time.sleep(0.01)
+        return step(self, *rest)
+
+    step, Trainer.step = Trainer.step, stays
+
+
+def error() -> None:
+    def raises(self, *rest):
+        if distributed.rank() == 1 and self.ledger.step == 4:
+            raise ZeroDivisionError("of rank 1")
+        return step(self, *rest)
+
+    step, Trainer.step = Trainer.step, raises
+
+
+def slow() -> None:
+    """Evaluating takes 3 seconds."""
+    evaluate = Validation.__call__
+    Validation.__call__ = lambda self: (time.sleep(3), evaluate(self))[1]
+
+
+def resaves() -> None:
+    """What has been loaded is saved once more, in place, and the run ends."""
+
+    def loads(*arguments):
+        restore(*arguments)
+        run, _, trainer, fingerprint, writer = arguments
+        checkpoint.sound = lambda path: False
+        worker.save(run, trainer, fingerprint, writer)
+        os._exit(0)
+
+    restore, worker.restore = worker.restore, loads
+
+
+def killed(rank: int) -> None:
+    """A rank dies when the files of the second checkpoint are written and the manifest is not."""
+    times = itertools.count(1)
+
+    def shared(*rest):
+        if next(times) == 2 and distributed.rank() == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return share(*rest)
+
+    share, parts.shared = parts.shared, shared
+
+
+def full() -> None:
+    """The disk of rank 1 is full."""
+
+    def written(*rest):
+        if distributed.rank() == 1:
+            raise OSError(errno.ENOSPC, "no space")
+        return write(*rest)
+
+    write, parts.written = parts.written, written
+
+
 def stop_after(step: int) -> None:
     """A SIGTERM once that step is accounted for."""
     account = Trainer.account
@@ -47,7 +115,10 @@ def stop_after(step: int) -> None:
     Trainer.account = accounts
 
 
-BUGS = {"plain": plain_sum, "own": own_tree}
+BUGS = {
+    "plain": plain_sum, "own": own_tree, "stuck": stuck, "error": error, "slow": slow, "full": full, "resaves": resaves,
+    "killed0": partial(killed, 0), "killed1": partial(killed, 1),
+}  # fmt: skip
 
 
 def rank(number: int, port: int, order: dict) -> int:
@@ -81,8 +152,9 @@ def fork(order: dict) -> list[int]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    for name in USED:
-        importlib.import_module(f"lmx.{name}")
+    for name in [*(f"lmx.{name}" for name in USED), "torch.distributed.fsdp", "torch.distributed.tensor"]:
+        importlib.import_module(name)
+    record.peak_flops = lambda *_: 1e9  # measuring it takes as long as the whole run
     for line in sys.stdin:
         pids = fork(json.loads(line))
         os.write(1, f"pids {' '.join(map(str, pids))}\n".encode())

@@ -8,8 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lmx.runs import Run
 from tests.faults import tiny
+
+
+def alike(run: Run, other: Run, tolerance: float = 1e-5) -> None:
+    """The same lines but for rounding: gradients of several ranks are summed in another order."""
+    for name in ("metrics.jsonl", "evals/validation.jsonl"):
+        rows = [
+            [{key: value for key, value in line.items() if key not in tiny.TIMED} for line in each.lines(name)]
+            for each in (run, other)
+        ]
+        assert len(rows[0]) == len(rows[1]) > 1
+        for a, b in zip(*rows, strict=True):
+            assert a.keys() == b.keys()
+            for key in a:
+                near = b[key] if b[key] is None else pytest.approx(b[key], rel=tolerance, abs=tolerance)
+                assert a[key] == near, (name, a["step"], key)
 
 
 class Ranks:

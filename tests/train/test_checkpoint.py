@@ -235,3 +235,32 @@ def test_a_reader_may_look_on_while_checkpoints_come_and_go(folder):
     done.set()
     reader.join()
     assert wrong == []
+
+
+def parts(*rows: int) -> dict[str, dict[str, Tensor]]:
+    """A table cut into parts of so many rows, none where there are none, and a number that the first part has alone."""
+    table, found, start = torch.arange(sum(rows) * 3).view(-1, 3), {}, 0
+    for rank, size in enumerate(rows):
+        name = tensor_file.part_name("model", rank, len(rows))
+        found[name] = {"table": table[start : start + size]} if size else {}
+        start += size
+    found[tensor_file.part_name("model", 0, len(rows))]["number"] = torch.tensor(7)
+    return found
+
+
+@pytest.mark.parametrize("rows", [(3, 2), (1, 1, 1, 0), (4,)], ids=str)
+def test_parts_are_joined(rows):
+    joined = tensor_file.joined({**parts(*rows), "other": {"x": torch.ones(2)}})
+    assert set(joined) == {"model", "other"}
+    assert torch.equal(joined["model"]["table"], torch.arange(sum(rows) * 3).view(-1, 3))
+    assert int(joined["model"]["number"]) == 7
+
+
+def test_parts_that_do_not_fit_are_told():
+    found = parts(2, 2)
+    found["model-00002-of-00002"]["table"] = torch.ones(2, 5, dtype=torch.int64)
+    with pytest.raises(ValueError, match="the parts of model do not fit"):
+        tensor_file.joined(found)
+    del found["model-00002-of-00002"]
+    with pytest.raises(ValueError, match="it lacks model-00002-of-00002"):
+        tensor_file.joined(found)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lmx.objectives.clm import CLM
+from lmx.optim.muon import orthogonal
 from lmx.optim.optimizer import EPSILON, AdamW, Muon, split
 from lmx.optim.schedule import WSD, Linear
 from lmx.train import tensor_file
@@ -151,3 +152,15 @@ def test_the_state_of_another_model_is_refused(learner, make_model, kind):
     walk(optimizer, module, range(1))
     with pytest.raises(KeyError):
         make(kind, make_model(depth=1)).load(optimizer.state())
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (10, 6), (8, 8)])
+def test_sharded_matrices_are_made_orthogonal_as_whole_ones_are(shape):
+    """Every bit of what torch.optim.Muon adds to a matrix of zeros."""
+    weight = torch.nn.Parameter(torch.zeros(shape))
+    weight.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    muon = torch.optim.Muon([weight], lr=1.0, momentum=0.0, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    group = muon.param_groups[0]
+    update = orthogonal(weight.grad, group["ns_coefficients"], group["ns_steps"], group["eps"])
+    muon.step()
+    assert torch.equal(weight, torch.zeros(shape).add_(update, alpha=-0.2 * max(shape) ** 0.5))

@@ -41,7 +41,7 @@ def make_trainer(model, objective, vocabulary, cut, *, steps=1, **changes):
     knobs = {
         "batch_tokens": 8 * L, "micro_batch": None, "precision": "fp32", "compile": False, "clip": 1e9, "skip_limit": 2,
         "log_every": 1, "checkpoint_every": 1, "keep": 2,
-        "determinism": None,
+        "determinism": None, "parallel": "ddp", "gather": "fp32", "offload": False, "recompute": False,
     }  # fmt: skip
     optimizer = AdamW(
         learner, lr=1e-3, embedding_lr=3e-3, betas=[0.9, 0.99], weight_decay=0.0, schedule=Cosine(warmup=0.0, floor=1.0)
@@ -172,3 +172,31 @@ def test_dropout_is_that_of_the_sample(make_model, vocabulary):
         torch.manual_seed(seed)
         losses.append(next(trainer.run()).losses)
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", ["clm", "mlm"])
+def test_what_is_computed_again_is_the_same(make_model, vocabulary, name):
+    """Every bit of the gradient, with dropout, too."""
+    found = []
+    for again in (False, True):
+        model = make_model(dropout=0.3)
+        for block in model.blocks:
+            block.recomputes = again
+        found.append(gradients(make_trainer(model, objectives(vocabulary, name), vocabulary, 4)))
+    (step, slopes), (other, others) = found
+    assert step.losses == other.losses
+    assert all(torch.equal(slope, others[key]) for key, slope in slopes.items())
+
+
+def test_blocks_keep_less_when_they_compute_again(make_model, vocabulary):
+    """Counted in tensors that the backward pass has kept."""
+    kept = []
+    for again in (False, True):
+        model, saved = make_model(), []
+        for block in model.blocks:
+            block.recomputes = again
+        trainer = make_trainer(model, objectives(vocabulary, "clm"), vocabulary, 8)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.numel()) or x, lambda x: x):
+            trainer.learner(trainer.loader(1, 0.0)[0].batch)
+        kept.append(sum(saved))
+    assert kept[1] < kept[0] / 2
