@@ -13,7 +13,7 @@ from lmx.launch.places import Places
 from lmx.launch.pool import Pool, devices, shares
 from tests.compare.directories import run
 
-KNOBS = {"processes": 1, "threads": None, "grace": 5}
+KNOBS = {"processes": 1, "threads": None, "grace": 5, "rank_timeout": 60, "restarts": 0}
 
 
 def job(folder, code: str) -> Job:

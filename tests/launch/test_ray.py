@@ -20,7 +20,18 @@ SLOW = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); pr
 @pytest.fixture(scope="module")
 def launcher():
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    yield Ray(workers=2, processes=1, threads=None, grace=5, address=None, cpus=1, gpus=0, retries=0)
+    yield Ray(
+        workers=2,
+        processes=1,
+        threads=None,
+        grace=5,
+        rank_timeout=60,
+        restarts=0,
+        address=None,
+        cpus=1,
+        gpus=0,
+        retries=0,
+    )
     ray.shutdown()
 
 

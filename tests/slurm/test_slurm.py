@@ -95,6 +95,8 @@ def test_what_is_asked_of_slurm():
         "processes": 1,
         "threads": None,
         "grace": 90,
+        "rank_timeout": 600,
+        "restarts": 0,
         "partition": "gpu",
         "account": None,
         "minutes": 10,
