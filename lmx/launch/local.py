@@ -160,7 +160,7 @@ class Processes:
 
     def pass_on(self, number: int) -> None:
         """A signal that came too late for this run still stops whoever has more to do, and has said so by a handler."""
-        handler = self.before[number]
+        handler = self.before[signal.Signals(number)]
         if callable(handler) and handler is not signal.default_int_handler:
             handler(number, None)
 
