@@ -300,7 +300,7 @@ def test_real_conf_composes_with_every_choice():
         "parquet": ["path=x"],
         "books": ["path=x"],
     }
-    required |= {"hub": ["name=x"], "pretrained": ["path=x"], "lm_eval": ["tasks=x"]}
+    required |= {"hub": ["name=x"], "pretrained": ["path=x"], "lm_eval": ["tasks=x"], "nodes": ["rendezvous=x:1"]}
     for group in config.groups():
         for name in config.choices(group):
             if group == "eval/yardstick":  # a part of a mapping, under a name of its own

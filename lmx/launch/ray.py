@@ -40,7 +40,10 @@ class Ray(Local):
         gpus: Annotated[int, Ge(0)],
         retries: Annotated[int, Ge(0)],
     ):
-        super().__init__(processes=processes, threads=threads or max(1, cpus // processes), grace=grace)
+        threads = threads or max(1, cpus // processes)
+        super().__init__(
+            processes=processes, threads=threads, grace=grace, rank_timeout=rank_timeout, restarts=restarts
+        )
         self.workers, self.address = workers, address
         self.resources = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": retries}
 

@@ -92,7 +92,7 @@ class Array(Fleet):
             executor.update_parameters(job_name="lmx", **self.parameters)
             paths = [str(job.run.path.resolve()) for job in jobs]
             submitted = executor.map_array(Work(), [job.command for job in jobs], paths)
-        except (RuntimeError, ValueError, submitit.helpers.FailedJobError) as error:
+        except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
             raise LmxError(
                 f"launcher=slurm must have a SLURM that takes jobs, got: {str(error).splitlines()[-1]}"
             ) from None

@@ -182,10 +182,10 @@ def test_what_cannot_be_a_checkpoint_is_refused_before_anything_is_written(folde
 def test_a_newer_format_is_refused_rather_than_passed_over(folder):
     save(folder, 1)
     path = save(folder, 2) / "manifest.json"
-    body = json.loads(path.read_text()) | {"format": 2}
+    body = json.loads(path.read_text()) | {"format": 3}
     body.pop("sha256")
     path.write_bytes(manifest.encode(body))
-    with pytest.raises(CheckpointError, match="has format 2, but this lmx reads 1"):
+    with pytest.raises(CheckpointError, match="has format 3, but this lmx reads 1 and 2"):
         checkpoint.load(folder)
 
 
