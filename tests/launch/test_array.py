@@ -1,4 +1,4 @@
-"""What becomes of jobs that leave SLURM's queue, without SLURM: tests/slurm has a real one."""
+"""What becomes of jobs that leave SLURM's queue, without SLURM: tests/full/slurm has a real one."""
 
 import pytest
 

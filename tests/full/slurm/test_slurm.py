@@ -15,7 +15,7 @@ import pytest
 from lmx.launch.slurm import Slurm
 from lmx.runs import Run, find
 from tests.faults.tiny import ROOT, corpus, differences, environment, left, new, overrides, start
-from tests.slurm.cluster import cluster, missing
+from tests.full.slurm.cluster import cluster, missing
 
 COMMAND = "import sys; sys.argv[0] = 'lmx'; from lmx.cli import main; main()"
 STEPS = 300
