@@ -31,7 +31,7 @@ from lmx.runs import NAME, Run, done, root
 from lmx.track.figures import number
 from lmx.track.wandb import send_comparison
 
-BUDGET = "budget.flops=1.2e13"  # an arm; about a minute of two cores
+BUDGET = "budget.flops=8e12"  # an arm; about a minute of two cores
 
 
 def compare(
