@@ -74,7 +74,8 @@ def search(tmp_path, monkeypatch):
         desk = desk or Desk()
         monkeypatch.setattr(Local, "fleet", lambda self: desk)
         axes = space([BUDGET, *settings])
-        launcher = {"_target_": "lmx.launch.local.Local", "processes": 1, "threads": None, "grace": 5}
+        local = {"processes": 1, "threads": None, "grace": 5, "rank_timeout": 60, "restarts": 0}
+        launcher = {"_target_": "lmx.launch.local.Local", **local}
         found = Search(axes, number, tmp_path / "sweep-test", existing(tmp_path), KNOBS, launcher)
         found.run(Console(quiet=True), None)
         return found, desk
