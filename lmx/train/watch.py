@@ -202,5 +202,5 @@ def condition(pid: int) -> str:
 
 def last(stack: str) -> str:
     """Where the main thread was, of a dumped stack."""
-    lines = stack.rpartition("Current thread")[2].splitlines()[1:2]
-    return f", at {lines[0].strip()}" if lines else ""
+    lines = [line.strip() for line in stack.rpartition("Current thread")[2].splitlines() if 'File "' in line]
+    return f", at {lines[0]}" if lines else ""

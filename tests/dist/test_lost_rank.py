@@ -14,7 +14,7 @@ from tests.dist.ranks import Ranks, serving
 from tests.faults import tiny
 from tests.faults.tiny import until
 
-TIMEOUT = 4  # seconds
+TIMEOUT = 8  # seconds
 PATIENCE = 200  # seconds, on a machine that others use, too
 
 
