@@ -22,7 +22,13 @@ from lmx.runs import Run, find
 from tests.compare.directories import BUDGET, KNOBS, measured, row, run
 
 FREE = ("eval", "launcher", "track", "device", "name", "group", "runs", "choices")  # of numbers
-FREE_OF_TRAINER = ("trainer.log_every", "trainer.checkpoint_every", "trainer.keep", "trainer.recompute", "trainer.offload")
+FREE_OF_TRAINER = (
+    "trainer.log_every",
+    "trainer.checkpoint_every",
+    "trainer.keep",
+    "trainer.recompute",
+    "trainer.offload",
+)
 
 
 def changed(value: Any) -> Any:
