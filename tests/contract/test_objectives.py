@@ -46,6 +46,12 @@ def prose(vocabulary, size: int, rng: np.random.Generator) -> list[int]:
     return rng.choice(vocabulary.encode("etaoinshrdlu   .,"), size=size).tolist()
 
 
+def like(vocabulary, text: list[int], rng: np.random.Generator) -> list[int]:
+    """Other letters in the same words and sentences: rules that hide whole words hide the same places of a row."""
+    letters = vocabulary.encode("etaoinshrdlu")
+    return np.where(np.isin(text, letters), rng.choice(letters, size=len(text)), text).tolist()
+
+
 def samples(objective: Objective, vocabulary, count=4):
     size, rng = int(objective.raw_lengths(keys())[0]) + objective.lookahead, np.random.default_rng(0)
     return [sample(prose(vocabulary, size, rng)) for _ in range(count)]
@@ -135,7 +141,8 @@ def test_packed_documents_do_not_see_each_other(learner, vocabulary):
     """Another first document changes nothing that the second is asked or answers."""
     size = int(learner.objective.raw_lengths(keys())[0]) + learner.objective.lookahead
     rng = np.random.default_rng(0)
-    one, other, second = (prose(vocabulary, size // 2, rng) for _ in range(3))
+    one, second = (prose(vocabulary, size // 2, rng) for _ in range(2))
+    other = like(vocabulary, one, rng)
     batches = [learner.objective.collate([sample(first, second)], keys(0, 1)) for first in (one, other)]
     inside = batches[0].document[0] == 1
     if not inside.any():
@@ -156,7 +163,8 @@ def test_the_loss_of_one_document_does_not_depend_on_its_neighbour(learner, voca
         pytest.skip("documents of a row are asked together")
     size = int(learner.objective.raw_lengths(keys())[0]) + learner.objective.lookahead
     rng = np.random.default_rng(0)
-    one, other, second = (prose(vocabulary, size // 2, rng) for _ in range(3))
+    one, second = (prose(vocabulary, size // 2, rng) for _ in range(2))
+    other = like(vocabulary, one, rng)
     losses = []
     for first in (one, other):
         batch = learner.objective.collate([sample(first, second)], keys(0, 1))
