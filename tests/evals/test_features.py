@@ -64,7 +64,7 @@ def test_layers_and_visibility(learner, vocabulary):
     assert len(layers) == depth + 1
     first, second = (layers[:, row, own[row]] for row in range(2))
     assert torch.equal(first[0, :-1], second[0, :-1]), "embeddings know nothing of their neighbours"
-    causal = torch.equal(first[:, :-1], second[:, :-1])
+    causal = torch.allclose(first[:, :-1], second[:, :-1], atol=1e-9)  # rows of a matrix product may be rounded apart
     assert causal == (learner.objective.summary == "last" and type(learner.objective).__name__ != "XLNet")
     assert layers[-1].pow(2).mean(-1)[own].sub(1).abs().max() < 0.1, "the last one is normalised"
 
