@@ -14,6 +14,7 @@ from typing import Annotated
 
 import submitit
 from annotated_types import Ge, Gt
+from submitit.core.utils import FailedJobError
 
 from lmx.errors import INTERNAL, PREEMPTED, LmxError
 from lmx.launch.jobs import Fleet, Job
@@ -92,7 +93,7 @@ class Array(Fleet):
             executor.update_parameters(job_name="lmx", **self.parameters)
             paths = [str(job.run.path.resolve()) for job in jobs]
             submitted = executor.map_array(Work(), [job.command for job in jobs], paths)
-        except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
+        except (RuntimeError, ValueError, FailedJobError) as error:
             raise LmxError(
                 f"launcher=slurm must have a SLURM that takes jobs, got: {str(error).splitlines()[-1]}"
             ) from None
