@@ -115,17 +115,6 @@ def test_a_killed_launcher_leaves_no_orphan(folder):
     assert checkpoint.load(run.path / "checkpoints").step >= 3
 
 
-def test_torchrun_begins_again_after_a_failure(folder, alone):
-    launcher, run = start(folder, 2, "launcher.restarts=1")
-    until(trained(run, 6), LIMIT)
-    os.kill(other(run), signal.SIGKILL)
-    text, _ = launcher.communicate(timeout=LIMIT)
-    assert launcher.returncode == 0, text
-    assert run.status()["state"] == "done"
-    assert run.status()["note"] == "begun again after a failure, time 1"
-    alike(run, alone)
-
-
 def other(run: Run) -> int:
     """The process id of rank 1."""
     pid = run.read_json("status.json")["pid"]
