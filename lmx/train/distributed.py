@@ -59,7 +59,11 @@ def start(device: torch.device, *, offload: bool = False) -> None:
         if platform.system() == "Linux":
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         cuda = "cpu:gloo,cuda:nccl" if offload else "nccl"
-        dist.init_process_group(cuda if device.type == "cuda" else "gloo", timeout=LONGEST)
+        store, rank, size = next(dist.rendezvous("env://", timeout=LONGEST))
+        # torchrun may keep its store for the next attempt, with the addresses of ranks that are gone.
+        own = dist.PrefixStore(f"attempt {restarts()}", store)
+        backend = cuda if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=LONGEST)
 
 
 def stop() -> None:

@@ -62,9 +62,9 @@ def error() -> None:
 
 
 def slow() -> None:
-    """Evaluating takes 3 seconds."""
+    """Evaluating takes 8 seconds."""
     evaluate = Validation.__call__
-    Validation.__call__ = lambda self: (time.sleep(3), evaluate(self))[1]
+    Validation.__call__ = lambda self: (time.sleep(8), evaluate(self))[1]
 
 
 def resaves() -> None:

@@ -73,8 +73,8 @@ def test_a_stuck_rank_is_told_from_those_that_wait(server, folder):
 
 def test_long_work_of_one_rank_is_no_loss(server, folder):
     """Rank 0 evaluates for longer than the time-out, while rank 1 waits."""
-    run = tiny.new(folder, "budget.steps=8", "eval.every=0.5")
-    assert server.work(run, 2, bug="slow", environment={RANK_TIMEOUT: 1}) == [0, 0], run.read_json("status.json")
+    run = tiny.new(folder, "budget.steps=8", "eval.every=1.0")
+    assert server.work(run, 2, bug="slow", environment={RANK_TIMEOUT: 4}) == [0, 0], run.read_json("status.json")
     assert run.status()["state"] == "done"
     assert not (run.path / "ranks").exists()
 
