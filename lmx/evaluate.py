@@ -1,6 +1,7 @@
 """Yardsticks on a checkpoint: `python -m lmx.evaluate` reads a request as JSON and appends to the run's evals/<name>.jsonl.
 
-The request has `run`, a path; `step`, or null for the newest checkpoint; and `yardsticks`, name -> config node. What is
+The request has `run`, a path, or null to read only the files that yardsticks are to be given; `step`, or null for the newest
+checkpoint; and `yardsticks`, name -> config node. What is
 measured already, at the same step with the same knobs, is not measured again. How far it is comes as JSON lines, and so
 does what has failed. It is a process of its own because the command line does not import torch.
 """
@@ -51,6 +52,14 @@ def measure(examined: Subject, node: Mapping[str, Any], report: Report) -> dict[
     return {"seconds": round(time.monotonic() - began, 3), "rows": rows}
 
 
+def check(nodes: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, node in nodes.items():
+        try:
+            build(node).check()
+        except Exception as error:
+            fail(name, error)
+
+
 def known(run: Run, name: str, step: int, node: Mapping[str, Any]) -> bool:
     return any(line["step"] == step and line.get("knobs") == node for line in run.lines(f"evals/{name}.jsonl"))
 
@@ -74,6 +83,9 @@ def main() -> int:
     """What fails before there is a model to measure fails for all yardsticks."""
     asked = json.load(sys.stdin)
     try:
+        if asked["run"] is None:
+            check(asked["yardsticks"])
+            return 0
         with torch.no_grad():
             evaluate(Run.open(asked["run"]), asked["step"], asked["yardsticks"])
     except Exception as error:

@@ -138,7 +138,12 @@ def evaluate(parts: Experiment, record: Record) -> None:
     where = {key: getattr(ledger, key) for key in ("step", "tokens", "flops", "seconds")}
     with parts.evaluable():
         if record.main:
+            known = set(parts.validation.failed)
             record.line(VALIDATION, where | {"progress": parts.trainer.budget.progress(ledger)} | parts.validation())
+            for name in parts.validation.failed.keys() - known:
+                record.note(
+                    f"{name} failed at step {ledger.step}, and is not asked again: {parts.validation.failed[name]}"
+                )
     record.phase("training")
 
 

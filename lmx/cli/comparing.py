@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lmx.build import build
 from lmx.cli.board import Board
-from lmx.cli.evaluating import Nodes, lines, measure, newest, yardsticks
+from lmx.cli.evaluating import Nodes, check, lines, measure, newest, yardsticks
 from lmx.cli.fleet import carry_out
 from lmx.cli.job import job
 from lmx.cli.planning import show_plan
@@ -48,6 +48,7 @@ def compare(
     """The table of a comparison that is there in full now, or None after a plan. Raises LmxError for what cannot be compared."""
     console = Console(stderr=True, highlight=False)
     nodes = yardsticks(evaluations)
+    check(nodes)
     if aa and (chosen or seeds < 2):
         raise LmxError(
             "--aa must go with --seeds 2 or more, and without --runs: it takes runs of its own, and pairs of them."

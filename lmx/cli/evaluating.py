@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -37,6 +38,16 @@ def yardsticks(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     overrides = [f"eval.yardsticks.{name}={name}" for name in chosen]
     config: Any = OmegaConf.to_container(load([*overrides, *(f"eval.yardsticks.{setting}" for setting in settings)]))
     return config["eval"]["yardsticks"]
+
+
+def check(nodes: Nodes) -> None:
+    """Raises LmxError, before anything is trained, for files that yardsticks could not read afterwards."""
+    given = {name: node for name, node in nodes.items() if node.get("path") is not None}
+    if given:
+        child = aside("lmx.evaluate", sys.stderr)
+        told, _ = child.communicate(json.dumps({"run": None, "yardsticks": given}))
+        for line in map(json.loads, told.splitlines()):
+            raise failure(line["reason"], line["code"])
 
 
 def measure(run: Run, step: int | None, nodes: Nodes) -> dict[str, LmxError]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lmx.cli import comparing
-from lmx.cli.evaluating import yardsticks
+from lmx.cli.evaluating import check, yardsticks
 from lmx.cli.planning import show_plan
 from lmx.cli.searching import Search
 from lmx.compare.arms import Arm, existing
@@ -37,6 +37,7 @@ def sweep(
     """The table of a sweep that is there in full now, or None after a plan. Raises LmxError for what cannot be swept."""
     console = Console(stderr=True, highlight=False)
     nodes = yardsticks(evaluations)
+    check(nodes)
     given = any(setting.startswith("budget.") for setting in settings)
     axes = space([*settings] if given else [comparing.BUDGET, *settings])
     if sampler == "tpe":

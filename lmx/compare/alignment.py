@@ -1,7 +1,7 @@
 """Rows: what all arms were measured by, side by side, and which of it may be ranked.
 
-Native losses are never ranked, nor are bounds or pseudo-likelihoods; a row is ranked where all arms have an exact likelihood of
-the same text, or the score of a task.
+Native losses are never ranked, nor are bounds, pseudo-likelihoods or expenses; a row is ranked where all arms have an exact
+likelihood of the same text, or the score of a task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,6 +92,8 @@ def why_not(cells: Sequence[Mapping[str, Any]]) -> str | None:
         return "a bound: the likelihood may be better than shown"
     if "C" in classes:
         return "a pseudo-likelihood is no likelihood"
+    if "E" in classes:
+        return "an expense, not a score"
     if len(classes) > 1:
         return "arms were asked for different things"
     return None

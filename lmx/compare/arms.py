@@ -13,6 +13,10 @@ from lmx.runs import Run, find
 
 NUMERICS = 1  # raised when the same config comes to give other numbers, so that no old run is taken for a new one
 ELSEWHERE = ("eval", "launcher", "track", "device", "name", "group", "runs", "choices")  # who watches, where it runs
+BEFORE = {
+    "parallel": "ddp",
+    "gather": "fp32",
+}  # keys of the trainer that have not always been there, at what all runs had
 BOOKKEEPING = ("log_every", "checkpoint_every", "keep", "recompute", "offload")  # of the trainer: the same bits
 
 
@@ -99,7 +103,8 @@ def numeric(config: Mapping[str, Any]) -> dict[str, Any]:
     """What changes numbers: all that is not known to leave them alone, so that a new key counts. Not where it is null, as an
     option that is off is what there was before there was the option."""
     found = {key: value for key, value in config.items() if key not in ELSEWHERE}
-    found["trainer"] = {key: value for key, value in config["trainer"].items() if key not in BOOKKEEPING}
+    trainer = {key: value for key, value in config["trainer"].items() if key not in BOOKKEEPING}
+    found["trainer"] = {key: value for key, value in trainer.items() if BEFORE.get(key) != value}
     if not found.get("plugins"):  # with the code that they had
         found.pop("plugins", None)
     return without_null(found)

@@ -70,9 +70,15 @@ class Cloze(Yardstick):
         if self.path is None:
             documents = (vocabulary.decode(held_out[number]) for number in range(len(held_out)))
             return list(ends(documents, vocabulary, most))
-        given = items("cloze", self.path, self.split, needs="text")
-        texts = [checked(row, "text", where, advice="").rstrip(CLOSING) for where, _, row in given]
-        return list(shortened(texts, vocabulary, most))
+        return list(shortened(self.given(self.path), vocabulary, most))
+
+    def check(self) -> None:
+        if self.path is not None:
+            self.given(self.path)
+
+    def given(self, path: str) -> list[str]:
+        rows = items("cloze", path, self.split, needs="text")
+        return [checked(row, "text", where, advice="").rstrip(CLOSING) for where, _, row in rows]
 
 
 def scorers_of(subject: Subject, task: str) -> list[Scorer]:

@@ -60,6 +60,10 @@ class Embeddings(Yardstick):
             return []
         return list(self.rows(subject, "retrieval", splits, {"recall@1": recall, "mrr": reciprocal}, report))
 
+    def check(self) -> None:
+        if self.path is not None:
+            records("embeddings", self.path, self.columns)
+
     def adjacent(self, subject: Subject) -> dict[str, Items]:
         """Pairs of passages that stand next to each other; each is read alone."""
         size, documents = min(self.tokens, longest(subject)), folds(subject)

@@ -23,7 +23,7 @@ from lmx.batch import IGNORE, PADDING, Batch, trimmed
 from lmx.data.noise import generator, torch_seed
 from lmx.evals import classify
 from lmx.evals.features import POSITIONS, Items
-from lmx.evals.labelled import labelled
+from lmx.evals.labelled import check, labelled
 from lmx.evals.probe import baselines
 from lmx.evals.records import Column
 from lmx.evals.scoring import batched
@@ -73,6 +73,10 @@ class Finetune(Yardstick):
 
             rows += self.measure(subject, untrained, task, step)
         return rows
+
+    def check(self) -> None:
+        if self.path is not None:
+            check("finetune", self.path, self.columns)
 
     def measure(self, subject: Subject, untrained: Learner, task: Task, report: Report) -> Iterator[Row]:
         runs = [*[(subject.learner, seed) for seed in range(self.seeds)], (untrained, 0)]

@@ -94,5 +94,5 @@ def row(metric: str, value: float, written: np.ndarray, floor: float | None, uni
         floor_name="" if floor is None else "held-out text",
         unit=unit,
         better="neither" if unit == "share" else "lower",
-        comparability="D",
+        comparability="D" if unit == "share" else "E",
     )

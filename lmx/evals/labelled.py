@@ -30,14 +30,24 @@ def labelled(
     size, sizes = min(tokens, longest(subject)), {"train": items, "dev": items // 2, "test": items // 2}
     if brown.is_brown(path):
         return [task_of(subject, name, splits, sizes, size) for name, splits in brown.tasks(path, size).items()]
-    fields = {f"{key}.{name}": column for name, column in columns.items() if column is not None}
     name = path.rstrip("/").rpartition("/")[2].partition(".")[0].partition("*")[0].rstrip("_-") or "file"
-    splits = apart(records(key, path, fields))
+    splits = apart(read(key, path, columns))
     task = task_of(subject, name, splits, sizes, size, key)
     if not usable(task):
         found = ", ".join(f"{len(part)} to {split}" for split, part in task.splits.items())
         raise LmxError(f"{key}.path must hold rows of two classes to learn from and to test, got {found} in {path}.")
     return [task]
+
+
+def read(key: str, path: str, columns: Mapping[str, Column | None]) -> dict[str | None, list[Record]]:
+    """Raises LmxError."""
+    return records(key, path, {f"{key}.{name}": column for name, column in columns.items() if column is not None})
+
+
+def check(key: str, path: str, columns: Mapping[str, Column | None]) -> None:
+    """Raises LmxError for files that cannot be read."""
+    if not brown.is_brown(path):
+        read(key, path, columns)
 
 
 def apart(found: Mapping[str | None, list[Record]]) -> dict[str, list[Record]]:

@@ -62,6 +62,11 @@ class MinimalPairs(Yardstick):
             found += rows(scorer, differences(scorer, phenomena, share), heuristics)
         return found
 
+    def check(self) -> None:
+        if self.path is not None:
+            for _ in self.read():
+                pass
+
     def encoded(self, subject: Subject) -> dict[str, Phenomenon]:
         """Without the pairs that have a sentence longer than what the model reads."""
         vocabulary, most = subject.corpus.vocabulary, longest(subject)

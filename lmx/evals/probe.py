@@ -14,7 +14,7 @@ from annotated_types import Interval
 
 from lmx.evals import classify
 from lmx.evals.features import joined, means, words
-from lmx.evals.labelled import Column, labelled
+from lmx.evals.labelled import Column, check, labelled
 from lmx.evals.tasks import Task, embedded
 from lmx.evals.yardstick import Report, Row, Subject, Yardstick
 from lmx.train.learner import Learner
@@ -53,6 +53,10 @@ class Probe(Yardstick):
 
             rows += self.measure(subject, untrained, task, step)
         return rows
+
+    def check(self) -> None:
+        if self.path is not None:
+            check("probe", self.path, self.columns)
 
     def measure(self, subject: Subject, untrained: Learner, task: Task, report: Report) -> Iterator[Row]:
         def half(first: bool) -> Report:

@@ -1,6 +1,7 @@
 """Validation inside a run: the same examples with the same noise every time, beside what counting words would reach."""
 
 import math
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -10,8 +11,9 @@ from annotated_types import Interval
 
 from lmx.batch import IGNORE, Batch
 from lmx.data.corpus import Corpus
+from lmx.errors import LmxError
 from lmx.evals.ngram import Ngrams
-from lmx.evals.yardstick import Subject, Yardstick
+from lmx.evals.yardstick import Row, Subject, Yardstick
 from lmx.train.device import autocast
 
 
@@ -32,6 +34,9 @@ class Validation:
     ):
         self.subject, self.precision, self.batches, self.yardsticks = subject, precision, batches, yardsticks
         self.every, self.tokens, self.samples, self.sample_tokens = every, tokens, samples, sample_tokens
+        for yardstick in yardsticks.values():
+            yardstick.check()
+        self.failed: dict[str, str] = {}  # yardsticks that could not be applied, which are not asked again -> why
         self.references = references(subject.corpus, batches, subject.learner.objective.measures_text)
 
     @torch.no_grad()
@@ -47,7 +52,7 @@ class Validation:
             for term, value in objective.counts(batch).items():
                 sums[term] += float(losses[term])
                 counts[term] += int(value)
-        rows = {name: yardstick(self.subject, silent) for name, yardstick in self.yardsticks.items()}
+        rows = {name: self.asked(name) for name in self.yardsticks if name not in self.failed}
         learner.train()
         means = {term: sums[term] / counts[term] if counts[term] else None for term in sums}
         loss = sum(objective.weights[term] * value for term, value in means.items() if value is not None)
@@ -57,6 +62,16 @@ class Validation:
         if self.references["bytes"]:
             result["bits_per_byte"] = bits(sums["loss"]) / self.references["bytes"]
         return result | {f"{name}/{row.name}": row.value for name, found in rows.items() for row in found}
+
+    def asked(self, name: str) -> Sequence[Row]:
+        """A run is worth more than what is measured on the way: what fails is said in `failed`, and the run goes on."""
+        try:
+            return self.yardsticks[name](self.subject, silent)
+        except Exception as error:
+            if not isinstance(error, LmxError):
+                traceback.print_exc()
+            self.failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+            return []
 
 
 def silent(phase: str, share: float | None) -> None:

@@ -16,8 +16,8 @@ from lmx.train.learner import Learner
 Report = Callable[[str, float | None], None]  # what is being done, and how far it is in [0, 1]
 
 # May two objectives' values be compared? A: exact log-probability of the same text. B: a bound of it. C: pseudo-likelihood, which
-# ranks within a pair only. D: a task's score. X: an objective's own loss, never.
-Comparability = Literal["A", "B", "C", "D", "X"]
+# ranks within a pair only. D: a task's score. E: an expense, which says nothing about quality. X: an objective's own loss, never.
+Comparability = Literal["A", "B", "C", "D", "E", "X"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +59,6 @@ class Yardstick(ABC):
     @abstractmethod
     def __call__(self, subject: Subject, report: Report) -> Sequence[Row]:
         """No rows where the model cannot be asked. Raises LmxError for files that a user named and that cannot be used."""
+
+    def check(self) -> None:  # noqa: B027 most read no files
+        """Raises LmxError for files that a user named and that cannot be read: asked before anything is trained."""

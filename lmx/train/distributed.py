@@ -13,6 +13,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 
 LONGEST = timedelta(days=1)  # a call may take: lmx/train/watch.py looks sooner, and knows who works and who is lost
 
@@ -59,9 +61,9 @@ def start(device: torch.device, *, offload: bool = False) -> None:
         if platform.system() == "Linux":
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         cuda = "cpu:gloo,cuda:nccl" if offload else "nccl"
-        store, rank, size = next(dist.rendezvous("env://", timeout=LONGEST))
+        store, rank, size = next(rendezvous("env://", timeout=LONGEST))
         # torchrun may keep its store for the next attempt, with the addresses of ranks that are gone.
-        own = dist.PrefixStore(f"attempt {restarts()}", store)
+        own = PrefixStore(f"attempt {restarts()}", store)
         backend = cuda if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=LONGEST)
 

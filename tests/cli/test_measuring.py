@@ -165,6 +165,31 @@ def test_an_arm_that_cannot_be_measured_does_not_stop_a_comparison(trained, monk
         forget(one)
 
 
+@pytest.mark.parametrize("words", [["compare", "clm", "mlm"], ["sweep", "seed=0,1"]])
+def test_a_file_that_is_not_there_is_noticed_before_anything_is_trained(folder, trained, words):
+    before = set((folder / "runs").iterdir())
+    evaluations = ["--eval", "good minimal_pairs.path=nowhere/pairs.jsonl"]
+    child = lmx(*words, *tiny.overrides(folder), *evaluations)
+    told, said = child.communicate(timeout=100)
+    assert (child.returncode, told) == (3, "")
+    assert said == "lmx: minimal_pairs.path must be a file, folder or glob that exists, got nowhere/pairs.jsonl.\n"
+    assert set((folder / "runs").iterdir()) == before
+
+
+def test_one_that_fails_on_the_way_does_not_end_its_run(folder, monkeypatch):
+    """It is said, not asked again, and the losses are written all the same."""
+    monkeypatch.syspath_prepend(str(folder))
+    some = [f"eval.yardsticks.{name}={name}" for name in ("good", "faulty")]
+    run = tiny.new(folder, "budget.steps=4", "eval.every=0.5", *some)
+    with tiny.serving(folder) as server:
+        assert server.work(run) == 0
+    lines = run.lines("evals/validation.jsonl")
+    assert [line["good/accuracy/any"] for line in lines] == [0.5, 0.5]
+    assert all(line["loss"] > 0 and "faulty/accuracy/any" not in line for line in lines)
+    assert run.status()["note"] == "faulty failed at step 2, and is not asked again: RuntimeError: broken in two lines"
+    assert (run.path / "log.txt").read_text().count("Traceback") == 1
+
+
 def lmx(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-P", "-c", COMMAND, *words],

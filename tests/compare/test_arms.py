@@ -72,6 +72,15 @@ def test_identity_walks_every_key(typed):
     assert identity(config | {"brand_new": None}) == own, "an option that is off, of a later version"
 
 
+def test_a_run_of_before_a_key_is_todays_run_at_what_all_runs_had():
+    config = plain(["objective=mlm"])
+    old = config | {
+        "trainer": {key: value for key, value in config["trainer"].items() if key not in ("parallel", "gather")}
+    }
+    assert identity(old) == identity(config)
+    assert identity(old) != identity(plain(["objective=mlm", "trainer.parallel=fsdp"]))
+
+
 def test_identity_survives_the_file(tmp_path):
     config = plain(["objective=mlm", "budget.flops=1.2e13", "optim.lr=0.003"])
     assert identity(Run.create(config, [], tmp_path).config()) == identity(config)

@@ -65,6 +65,7 @@ def test_a_mismatch_below_one_percent_is_said(tmp_path):
         ("X", "X", "nats", False),
         ("X", "X", "share", False),
         ("D", "A", "nats", False),
+        ("E", "E", "seconds", False),
     ],
 )
 def test_only_scores_and_exact_likelihoods_are_ranked(tmp_path, ours, theirs, unit, ranked):
