@@ -108,7 +108,8 @@ class Watch:
 
     def lost(self) -> dict[int, str]:
         """Ranks for which nobody needs to wait any longer -> why."""
-        now, told = time.monotonic(), [self.told(rank) for rank in range(len(self.pids))]
+        now, conditions = time.monotonic(), [condition(pid) if pid else "?" for pid in self.pids]
+        told = [self.told(rank) for rank in range(len(self.pids))]  # afterwards: whoever ends says so before it is gone
         found: dict[int, str] = {}
         for rank, state in enumerate(told):
             if rank == distributed.rank() or state["phase"] == ENDED:
@@ -116,14 +117,16 @@ class Watch:
             beat, since = self.heard.get(rank, (-2, now))
             since = since if beat == state["beat"] else now
             self.heard[rank] = (state["beat"], since)
-            if self.pids[rank] and condition(self.pids[rank]) in ("", "Z", "X"):
+            if conditions[rank] in ("", "Z", "X"):
                 found[rank] = "has ended without a word"
             elif now - since > self.timeout:
-                stopped = self.pids[rank] and condition(self.pids[rank]) in ("T", "t")
-                found[rank] = f"{'is stopped' if stopped else 'gives no sign of life'}, for {self.timeout:g} s"
-        return found or self.late(told, now)
+                found[rank] = self.how(conditions[rank], "gives no sign of life, for")
+        return found or self.late(told, conditions, now)
 
-    def late(self, told: list[dict[str, Any]], now: float) -> dict[int, str]:
+    def how(self, condition: str, otherwise: str) -> str:
+        return f"{'is stopped, for' if condition in ('T', 't') else otherwise} {self.timeout:g} s"
+
+    def late(self, told: list[dict[str, Any]], conditions: list[str], now: float) -> dict[int, str]:
         """Those that are behind, when nothing has moved for too long while all were training."""
         pulse = distributed.PULSE
         told[distributed.rank()] = {"phase": pulse.phase, "meetings": pulse.meetings}
@@ -133,7 +136,7 @@ class Watch:
             return {}
         behind = min(state["meetings"] for state in told)
         return {
-            rank: f"has kept the others waiting for {self.timeout:g} s"
+            rank: self.how(conditions[rank], "has kept the others waiting for")
             for rank, state in enumerate(told)
             if state["meetings"] == behind
         }

@@ -111,7 +111,7 @@ def test_a_killed_launcher_leaves_no_orphan(folder):
     launcher.kill()
     launcher.communicate(timeout=LIMIT)
     until(lambda: not ranks(run) and not run.alive(), 30)
-    assert run.status()["state"] == "preempted"
+    assert run.status()["state"] == "preempted", (run.status(), (run.path / "log.txt").read_text())
     assert checkpoint.load(run.path / "checkpoints").step >= 3
 
 
