@@ -23,12 +23,13 @@ PAPER = {
     "overrides": ["schema", "errors"],
     "config": ["overrides", "schema", "errors"],
     "build": ["schema", "errors"],
+    "recipes": ["schema", "errors"],
     "compare": ["runs", "config", "errors"],
     "runs": ["config", "errors"],
     "launch": ["runs", "config", "errors"],
     "track": ["runs", "config", "errors"],
     "report": ["compare", "track", "runs", "errors"],
-    "cli": ["compare", "launch", "track", "report", "runs", "config", "build", "schema", "errors"],
+    "cli": ["recipes", "compare", "launch", "track", "report", "runs", "config", "build", "schema", "errors"],
 }
 TENSOR = {
     "batch": [],

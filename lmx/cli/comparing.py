@@ -68,7 +68,9 @@ def compare(
     folder = root(dict(wanted[0].configs[0])) / f"compare-{checked_name(name) or default_name(wanted)}"
     there = existing(folder.parent)
     choices: dict[str, Choice] = {}
-    if tune is not None:
+    if tune is not None and plan:
+        plan_tuning(tune, [(word, typed) for word in called], there, console)
+    elif tune is not None:
         tuned = tuned_by(tune, [(word, typed) for word in called], folder, there, console)
         called = [f"{word} {choice.key}={choice.value:g}" for word, choice in zip(called, tuned, strict=True)]
         wanted = arms(called, typed, range(seeds))
@@ -91,6 +93,16 @@ def default_name(wanted: Sequence[Arm]) -> str:
     """The objectives, and a few digits that tell settings apart; more seeds make no other comparison."""
     digits = sha256(" ".join(sorted(arm.identities[0] for arm in wanted)).encode()).hexdigest()[:5]
     return "-".join([*(arm.name.split()[0] for arm in wanted), digits])[-80:].lstrip("-")
+
+
+def plan_tuning(
+    tune: str, words: Sequence[tuple[str, Sequence[str]]], there: Mapping[str, Run], console: Console
+) -> None:
+    """What `tuned_by` would make first."""
+    key, values = grid(tune)
+    tried = [trial for word, shared in words for trial in trials(word, shared, key, values)]
+    show_plan(tried, there, {}, console, probe=True)
+    console.print(Text(f"Then each at the best {key} of these; shown is what it takes at the default:"), soft_wrap=True)
 
 
 def tuned_by(

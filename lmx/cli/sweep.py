@@ -44,15 +44,18 @@ def sweep(
     \b
     lmx sweep objective=mlm objective.rate=0.05,0.15,0.3 'seed=range(0,3)'
     lmx sweep objective=clm,mlm objective.rate=0.1,0.2 launcher=pool launcher.workers=2
+    lmx sweep +recipe=mask_rate launcher=pool launcher.workers=2
     lmx sweep objective=mlm optim.lr=0.003,0.01,0.03 model.depth=2,4
     lmx sweep --sampler tpe --trials 20 'optim.lr=tag(log,interval(1e-3,1e-1))'
     """
     from lmx.cli import comparing, sweeping, tables
+    from lmx.cli.aside import stoppable
 
-    table = sweeping.sweep(
-        overrides or [], sampler=sampler.value, number=trials, name=name, evaluations=evaluate.split(), tune=tune,
-        timeout=timeout, plan=plan,
-    )  # fmt: skip
+    with stoppable():
+        table = sweeping.sweep(
+            overrides or [], sampler=sampler.value, number=trials, name=name, evaluations=evaluate.split(), tune=tune,
+            timeout=timeout, plan=plan,
+        )  # fmt: skip
     if table is None:
         return
     if as_json:

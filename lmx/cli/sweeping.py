@@ -18,6 +18,7 @@ from lmx.compare.results import Results
 from lmx.compare.sweep import Sweep, swept
 from lmx.compare.tuning import Choice
 from lmx.errors import LmxError
+from lmx.recipes import opened
 from lmx.runs import Run, root
 
 Points = Sequence[tuple[Point, Arm]]
@@ -38,6 +39,8 @@ def sweep(
     console = Console(stderr=True, highlight=False)
     nodes = yardsticks(evaluations)
     check(nodes)
+    settings, recommended = opened(settings)
+    tune = tune or recommended
     given = any(setting.startswith("budget.") for setting in settings)
     axes = space([*settings] if given else [comparing.BUDGET, *settings])
     if sampler == "tpe":
@@ -50,7 +53,9 @@ def sweep(
     for arm, reason in broken.items():
         console.print(Text(f"{arm} cannot be: {reason}", "yellow"), soft_wrap=True)
     choices: dict[str, Choice] = {}
-    if tune is not None:
+    if tune is not None and plan:
+        comparing.plan_tuning(tune, [(point.word, point.shared) for point, _ in points], there, console)
+    elif tune is not None:
         points, choices = tuned(tune, points, folder, there, console)
     wanted = [arm for _, arm in points]
     show_plan(wanted, there, nodes, console, probe=plan)
