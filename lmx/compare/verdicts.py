@@ -14,6 +14,7 @@ from lmx.compare.results import Results
 from lmx.compare.statistics import holm
 
 BETTER = Claim(kind="better", margin=0.0)  # any difference will do, either way
+FEW = 3  # names that a sentence still tells one by one
 WORDS = {"supported": "better", "not supported": "worse", "invalid": "flagged", "no pairs": "no pairs"}
 Key = tuple[str, str, str]
 Row = Mapping[str, Any]
@@ -157,11 +158,13 @@ def floors(rows: Sequence[Row]) -> list[str]:
     """Ranked rows in which an arm is no better than what knows nothing; tasks of a yardstick that has a whole go unsaid."""
     having = {row["yardstick"] for row in rows if not row["task"]}
     shown = [row for row in rows if row["ranked"] and (not row["task"] or row["yardstick"] not in having)]
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Row]] = {}
     for row in shown:
-        if low := [cell["arm"] for cell in row["cells"] if cell and cell["above_floor"] is False]:
-            found.setdefault(listed(low), []).append(row_name(row))
-    said = "; ".join(f"{arms} in {listed(names)}" for arms, names in found.items())
+        there = [cell for cell in row["cells"] if cell]
+        if low := [cell["arm"] for cell in there if cell["above_floor"] is False]:
+            arms = "all arms" if len(low) == len(there) > FEW else listed(low)
+            found.setdefault(arms, []).append(row)
+    said = "; ".join(f"{arms} in {summed(some)}" for arms, some in found.items())
     return [f"Not clearly better than their floor (°): {said}."] if said else []
 
 
@@ -227,11 +230,21 @@ def inconclusive(some: Sequence[tuple[Row, Row]]) -> list[str]:
 
 
 def contrasted(some: Sequence[tuple[Row, Row]]) -> str:
-    """`minimal_pairs accuracy (mlm and clm, span and clm), cloze …`"""
+    """`minimal_pairs accuracy (mlm and clm, span and clm), cloze …`; many are counted, as a table has them all"""
     found: dict[str, list[str]] = {}
     for row, one in some:
         found.setdefault(row_name(row), []).append(f"{one['against']} and {one['arm']}")
-    return "; ".join(f"{name} ({', '.join(arms)})" for name, arms in found.items())
+    told = {name: listed(arms) if len(arms) <= FEW else f"{len(arms)} pairs of arms" for name, arms in found.items()}
+    return "; ".join(f"{name} ({arms})" for name, arms in told.items())
+
+
+def summed(rows: Sequence[Row]) -> str:
+    """Names of rows; where a yardstick has many, their number."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["yardstick"], []).append(row_name(row))
+    told = (listed(names) if len(names) <= FEW else f"{len(names)} rows of {name}" for name, names in found.items())
+    return listed(told)
 
 
 def row_name(row: Row) -> str:

@@ -9,6 +9,7 @@ import pytest
 from lmx.compare.alignment import above_floor
 from lmx.compare.comparison import refuse_unequal
 from lmx.compare.results import Result
+from lmx.compare.verdicts import contrasted, floors
 from lmx.errors import FAILED_ARM, LmxError
 from tests.compare.directories import FLOPS, KNOBS, STEPS, STUCK, arm, measured, results, row, run, table
 
@@ -351,3 +352,16 @@ def test_an_encoder_decoder_says_its_size(tmp_path):
     assert found[0] is None
     assert "2P" in found[1]
     assert "half of its FLOPs" in found[2]
+
+
+def test_sentences_count_what_a_table_has_in_full():
+    def low(task: str, *arms: str) -> dict:
+        cells = [{"arm": arm, "above_floor": arm not in arms} for arm in "abcd"]
+        return {"yardstick": "few_shot", "task": task, "metric": "accuracy", "ranked": True, "cells": cells}
+
+    rows = [low(task, *"abcd") for task in ("one", "two", "three", "four")] + [low("five", "a", "b")]
+    told = "Not clearly better than their floor (°): all arms in 4 rows of few_shot; a, b in few_shot five accuracy."
+    assert floors(rows) == [told]
+    made = [(rows[0], {"arm": arm, "against": "a"}) for arm in "bcde"]
+    assert contrasted(made) == "few_shot one accuracy (4 pairs of arms)"
+    assert contrasted(made[:2]) == "few_shot one accuracy (a and b, a and c)"
