@@ -29,9 +29,7 @@ def entry(config: Mapping[str, Any], corpus: Corpus, count: int = SAMPLES) -> di
         "objective": config["choices"]["objective"],
         "tokens": tokens / count,
         "positions": batch.num_positions / count,
-        "predictions": {
-            term: int(counts[term]) / count for term, weight in weights.items() if weight and term != "z"
-        },
+        "predictions": {term: int(counts[term]) / count for term, weight in weights.items() if weight and term != "z"},
         "flops_per_token": Flops(learner)(batch) / tokens,
         "parameters": sum(parameter.numel() for parameter in learner.parameters()),
     }
