@@ -3,10 +3,9 @@
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from lmx.errors import LmxError
 from lmx.schema import plugins, rules
@@ -26,9 +25,17 @@ def build(node: Mapping[str, Any], **injected: Any) -> Any:
     Raises LmxError before anything is built when the tree names a class that is not allowed or holds a special key, and
     when a value is unknown, missing or breaks the class's RULES.
     """
-    plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+    plain = contained(node)
     targets = {name: resolve(name) for name in vet(plain, depth=0)}
     return construct(plain, targets, injected)
+
+
+def contained(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """omegaconf's nodes as dicts and lists. Whoever has one has imported it; `lmx show` has none, and must not wait for it."""
+    omegaconf = sys.modules.get("omegaconf")
+    if omegaconf and omegaconf.OmegaConf.is_config(node):
+        return omegaconf.OmegaConf.to_container(node, resolve=False)
+    return node
 
 
 def vet(value: Any, depth: int) -> Iterator[str]:

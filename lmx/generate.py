@@ -34,8 +34,10 @@ class Author:
     def answer(self, prompt: str, sample: int) -> dict[str, Any]:
         """Pieces of text, each from the prompt or written; what is suspicious of a detector. Raises LmxError."""
         began = time.monotonic()
-        *before, last = prompt.split(GAP)  # the space before a gap belongs to the word that fills it
-        parts = [self.vocabulary.encode(part) for part in (*(part.rstrip(" ") for part in before), last)]
+        texts = prompt.split(GAP)
+        for place in range(max(1, len(texts) - 1)):
+            texts[place] = texts[place].rstrip(" ")  # the space before what is written belongs to its first word
+        parts = [self.vocabulary.encode(text) for text in texts]
         if not prompt.strip():
             raise LmxError("--prompt must have a word, got an empty text.")
         size, most = sum(map(len, parts)), self.subject.length - 4
@@ -67,7 +69,8 @@ class Author:
         done = write(objective, self.model, opening, sampler, self.how["tokens"], self.subject.length)
         texts = [self.vocabulary.decode(gap) for gap in done.gaps]
         found = [piece(texts[0], "written")] if opening.whole else interleaved(self.texts(parts), texts)
-        return {"kind": "text", "pieces": found, "tokens": sum(map(len, done.gaps)), "forwards": done.forwards}
+        kind = "answer" if opening.answers else "text"
+        return {"kind": kind, "pieces": found, "tokens": sum(map(len, done.gaps)), "forwards": done.forwards}
 
     def speculated(self, objective: Any, parts: Sequence[np.ndarray], sampler: Sampler) -> dict[str, Any]:
         if not hasattr(objective, "drafts"):

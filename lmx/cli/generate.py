@@ -14,8 +14,9 @@ SURE, UNSURE = 0.5, 0.2  # of being replaced
 def generate(
     run: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="Its newest checkpoint, or that of a step.")],
     prompt: Annotated[
-        list[str], typer.Option(help="What it reads; [MASK] is a gap to fill. Several are several texts.")
-    ],
+        list[str] | None,
+        typer.Option(help="What it reads; [MASK] is a gap to fill. Several are several texts.", show_default=False),
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="At most so many, in each gap or after the text.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0: always the most likely token.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from so many of the most likely tokens; 0: from all.")] = 40,
@@ -45,6 +46,8 @@ def generate(
     name, _, step = run.partition("@")
     if step and not step.isdigit():
         raise LmxError(f"RUN@STEP must be a run and the number of a step, got {run}.")
+    if not prompt:
+        raise LmxError(f"--prompt must be given, got none. Type lmx generate {run} --prompt 'The state of the union'.")
     opened = Run.open(name, root({"runs": runs}))
     how = {
         "tokens": tokens, "temperature": temperature, "top_k": top_k or None, "top_p": top_p, "seed": seed,
@@ -74,6 +77,8 @@ def picture(answers: Sequence[dict[str, Any]]) -> None:
             console.print()
         text = Text()
         for piece in answer["pieces"]:
+            if answer["kind"] == "answer" and piece["kind"] == "written":
+                text.append("\n")
             text.append(printable(piece["text"]), style(piece))
         console.print(text, soft_wrap=not console.is_terminal)
         if answer["kind"] == "fill":

@@ -21,13 +21,15 @@ def list_choices(
 
     \b
     lmx list
-    lmx list objective
-    lmx list objective --ledger
+    lmx list objectives
+    lmx list objectives --ledger
     """
     from lmx.errors import LmxError, nearest
     from lmx.schema.choices import choices, defaults, groups
 
     known, chosen = groups(), defaults()
+    if group is not None and group not in known and group.removesuffix("s") in known:
+        group = group.removesuffix("s")  # objectives
     if group is not None and group not in known:
         raise LmxError(f"group must be one of {', '.join(known)}, got '{group}'.{nearest(group, known)}")
     if ledger:

@@ -71,7 +71,7 @@ class SegmentPair(MLM):
         self.segments = nn.Embedding(2, model.width)
         nn.init.normal_(self.segments.weight, std=0.3 * model.width**-0.5)
         if relation != "none":
-            self.weights |= {"relation": 1.0, "unlike": 0.0}
+            self.weights |= {"relation": 1.0, "unlike": 0.0, "accuracy": 0.0}
             self.pool, self.judge = nn.Linear(model.width, model.width), nn.Linear(model.width, 2)
             self.judge.is_head = True  # type: ignore[assignment]  # rows, no matrix: optimizers treat them like an embedding
 
@@ -142,7 +142,8 @@ class SegmentPair(MLM):
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, PairBatch)
         asked = (answers(batch) != IGNORE).sum()
-        return super().counts(batch) | ({"relation": asked, "unlike": asked} if "relation" in self.weights else {})
+        told = ("relation", "unlike", "accuracy") if "relation" in self.weights else ()
+        return super().counts(batch) | dict.fromkeys(told, asked)
 
     def fix(self, places: Sequence[int]) -> None:
         if self.relation != "none":
@@ -191,6 +192,7 @@ class SegmentPair(MLM):
         if "relation" in self.weights:
             verdict = self.judge(torch.tanh(self.pool(hidden[:, 0]))).float()
             losses["unlike"] = (answers(batch) == 1).sum().float()
+            losses["accuracy"] = (verdict.argmax(-1) == answers(batch)).sum().float()
             losses["relation"] = F.cross_entropy(verdict, answers(batch), ignore_index=IGNORE, reduction="sum")
         return losses
 

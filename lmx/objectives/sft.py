@@ -175,7 +175,7 @@ class SFT(Causal):
         """The text is what the user says; the assistant answers."""
         ids = self.vocabulary
         row = np.concatenate([[ids.user], parts[0], [ids.turn, ids.assistant]]).astype(np.int64)
-        return continued(row, parts, [ids.turn, ids.eos], type(self).__name__)
+        return replace(continued(row, parts, [ids.turn, ids.eos], type(self).__name__), answers=True)
 
 
 def whole(piece: np.ndarray, document: np.ndarray) -> np.ndarray | None:

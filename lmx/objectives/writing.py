@@ -22,3 +22,4 @@ class Opening:
     batch: Batch
     gaps: Sequence[Gap]
     whole: bool = False  # what is written is the whole text again, with its gaps filled (BART)
+    answers: bool = False  # what is written is another one's turn (SFT)

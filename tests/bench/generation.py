@@ -1,16 +1,19 @@
 """How fast a run writes greedily: its cache against reading all again for each token, its own drafts, and transformers.
 
-    python -m tests.bench.generation RUN [--tokens 96] [--rounds 5]
+    python -m tests.bench.generation RUN [--tokens 96] [--rounds 5] [--threads 1]
 
-Each round writes the same continuation once in every way, so that a busy machine slows all of them; printed are the ratios of
-seconds a token to those of the cache, least, median and most of the rounds. transformers' Llama has the run's sizes and random
-weights: what it writes is another text of the same length.
+Each round writes the same continuation once in every way, so that a busy machine slows all of them; printed are, as one line of
+JSON, the ratios of seconds a token to those of the cache: least, median and most of the rounds. transformers' Llama has the run's
+sizes and random weights: what it writes is another text of the same length. One token is too little work for several threads,
+which wait for each other where others use the cores.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +78,9 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     known = parser.parse_args()
+    torch.set_num_threads(known.threads)
     run = Run.open(known.run)
     made = ways(subject(run, load(run, None), quiet), known.tokens)
     seconds: dict[str, list[float]] = {name: [] for name in made}
@@ -85,10 +90,12 @@ def main() -> None:
             written = way()
             if turn:
                 seconds[name].append((time.perf_counter() - began) / written)
-    print(f"cache: {1e3 * median(seconds['cache']):.2f} ms a token, {run.name}")
+    told: dict[str, Any] = {name: run.config()["choices"][name] for name in ("objective", "model")}
+    told |= vars(known) | {"run": run.name, "milliseconds_a_token": round(1e3 * median(seconds["cache"]), 2)}
     for name in list(made)[1:]:
         ratios = sorted(one / cache for one, cache in zip(seconds[name], seconds["cache"], strict=True))
-        print(f"{name} / cache: {ratios[0]:.2f} {median(ratios):.2f} {ratios[-1]:.2f}")
+        told[f"{name} / cache"] = [round(ratio, 2) for ratio in (ratios[0], median(ratios), ratios[-1])]
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

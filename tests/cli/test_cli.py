@@ -81,7 +81,8 @@ def test_list():
         "objective",
         "optim/schedule",
     }
-    assert run("list", "objectives").stderr.endswith("got 'objectives'. Did you mean 'objective'?\n")
+    assert run("list", "objectives").stdout == run("list", "objective").stdout
+    assert run("list", "objectivs").stderr.endswith("got 'objectivs'. Did you mean 'objective'?\n")
 
 
 def test_usage():

@@ -49,15 +49,21 @@ def corpus(tmp_path_factory):
     ],
 )
 def test_tokens_positions_and_predictions(corpus, words, tokens, positions, asked):
-    found = entry(plain([f"objective={words.split()[0]}", *words.split()[1:], *MODEL]), corpus)
+    found = entry(plain([f"objective={words.split()[0]}", *words.split()[1:], *MODEL]), corpus, 32)
     near = 0.03 if words.startswith(("ul2", "glm", "xlnet", "mlm ", "roberta")) else 0.01
     assert found["tokens"] == pytest.approx(tokens, rel=near)
     assert positions is None or found["positions"] == positions
     assert sum(found["predictions"].values()) == pytest.approx(asked, rel=near)
 
 
+def test_what_is_random_is_measured_to_its_mean(corpus):
+    """Half of a text is target on average, but from none of it to all: of 32 samples, a tenth more or less is no surprise."""
+    found = entry(plain(["objective=prefix_lm", *MODEL]), corpus)
+    assert found["predictions"]["loss"] == pytest.approx(256.5, rel=0.03)
+
+
 def test_electra_asks_every_token(corpus):
-    found = entry(plain(["objective=electra", *MODEL]), corpus)
+    found = entry(plain(["objective=electra", *MODEL]), corpus, 32)
     assert found["predictions"]["loss"] == pytest.approx(76, rel=0.1)  # places drawn with replacement
     assert found["predictions"]["trunk"] / found["tokens"] == pytest.approx(1, abs=0.01)
 
@@ -66,7 +72,7 @@ def test_operations_are_those_of_transformers_and_attention(corpus):
     """6 for each of the parameters that transformers counts in a Llama of this shape, and 4 x width a pair seen, three times."""
     transformers = pytest.importorskip("transformers")
     length, width, depth = 512, 32, 2
-    found = entry(plain(["objective=clm", *MODEL, "model.tied=false"]), corpus)
+    found = entry(plain(["objective=clm", *MODEL, "model.tied=false"]), corpus, 32)
     llama = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             vocab_size=corpus.vocabulary.size, hidden_size=width, num_hidden_layers=depth, intermediate_size=48,

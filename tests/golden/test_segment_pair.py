@@ -212,6 +212,21 @@ def test_segments_begin_as_small_as_tokens(make):
     assert float(make().segments.weight.std()) == pytest.approx(0.3 * 32**-0.5, rel=0.3)
 
 
+def test_how_many_answers_are_right(make, make_model, small_corpus):
+    """A judge that always says the same is right about its share, at the price of ln 2 where it says so by a hair."""
+    objective, model = make(relation="sop"), make_model()
+    batch = objective.collate(stretches(small_corpus, 64), keys(64))
+    with torch.no_grad():
+        objective.judge.weight.zero_()
+        for says in (0, 1):
+            objective.judge.bias.copy_(torch.tensor([0.0, 1e-4 if says else -1e-4]))
+            losses, counts = objective(model, batch), objective.counts(batch)
+            assert float(losses["accuracy"]) == int((batch.relation == says).sum()) > 0
+            assert float(losses["relation"]) == pytest.approx(int(counts["relation"]) * np.log(2), rel=1e-3)
+    assert int(counts["accuracy"]) == int(counts["relation"]) == int((batch.relation != IGNORE).sum()) < 64
+    assert objective.weights["accuracy"] == 0
+
+
 def test_what_a_base_rate_costs():
     assert entropy(0.5) == pytest.approx(np.log(2))
     assert entropy(0.1) == pytest.approx(-0.1 * np.log(0.1) - 0.9 * np.log(0.9))
