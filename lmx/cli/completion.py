@@ -115,7 +115,7 @@ def compose(before: list[str]) -> list[Any]:
 def complete_group(incomplete: str) -> list[str]:
     from lmx.schema.choices import groups
 
-    return [group for group in groups() if group.startswith(incomplete)]
+    return [group for group in [*groups(), "recipe"] if group.startswith(incomplete)]
 
 
 def complete_yardstick(incomplete: str) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ def list_choices(
         bool, typer.Option("--ledger", help="Measure what each objective does with a text token.")
     ] = False,
 ) -> None:
-    """List what can be chosen: groups, or one's choices.
+    """List what can be chosen: groups, or one's choices; and recipes.
 
     \b
     lmx list
@@ -25,9 +25,10 @@ def list_choices(
     lmx list objectives --ledger
     """
     from lmx.errors import LmxError, nearest
+    from lmx.recipes import recipes
     from lmx.schema.choices import choices, defaults, groups
 
-    known, chosen = groups(), defaults()
+    known, chosen = {name: choices(name) for name in groups()} | {"recipe": recipes()}, defaults()
     if group is not None and group not in known and group.removesuffix("s") in known:
         group = group.removesuffix("s")  # objectives
     if group is not None and group not in known:
@@ -37,17 +38,17 @@ def list_choices(
             raise LmxError(
                 f"--ledger must be asked of objective, got {group or 'no group'}. Type lmx list objective --ledger."
             )
-        measured(list(choices("objective")), as_json)
+        measured(list(known["objective"]), as_json)
     elif as_json:
-        told = [{"group": name, "default": chosen.get(name), "choices": choices(name)} for name in known]
+        told = [{"group": name, "default": chosen.get(name), "choices": found} for name, found in known.items()]
         print(json.dumps(told if group is None else next(item for item in told if item["group"] == group), indent=2))
     elif group is None:
         show(
             ["group", "default", "choices"],
-            ([name, chosen.get(name, ""), " ".join(choices(name))] for name in known),
+            ([name, chosen.get(name, ""), " ".join(found)] for name, found in known.items()),
         )
     else:
-        rows = ([name, "default" if chosen.get(group) == name else "", about] for name, about in choices(group).items())
+        rows = ([name, "default" if chosen.get(group) == name else "", about] for name, about in known[group].items())
         show([group, "", ""], rows)
 
 
