@@ -23,7 +23,7 @@ def test_what_is_typed_counts():
     settings, tune = opened(
         ["model=tiny", "+recipe=mask_rate", "objective.rate=0.2,0.5", "budget.tokens=1e6", "device=cpu"]
     )
-    assert tune == "optim.lr=0.01,0.02,0.04"
+    assert tune == "optim.lr=0.005,0.01,0.02,0.04"
     assert settings == [
         "objective=mlm", "seed=range(0,3)", "model=tiny", "objective.rate=0.2,0.5", "budget.tokens=1e6", "device=cpu",
     ]  # fmt: skip
