@@ -42,7 +42,7 @@ def sweep(
     settings, recommended = opened(settings)
     tune = tune or recommended
     given = any(setting.startswith("budget.") for setting in settings)
-    axes = space([*settings] if given else [comparing.BUDGET, *settings])
+    axes = space([*settings] if given else [*comparing.SHORT, *settings])
     if sampler == "tpe":
         return searched(axes, number, name, nodes, console, timeout, tune=tune, plan=plan)
     points, broken = arms_of(grid(axes) if sampler == "grid" else drawn(axes, number), axes)
