@@ -4,14 +4,17 @@ It is a process of its own because the command line does not import torch.
 """
 
 import json
+import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
 import torch
 
+from lmx.build import build
+from lmx.data.corpus import prepare
 from lmx.errors import LmxError
 from lmx.experiment import assemble
 from lmx.train import device
@@ -99,13 +102,27 @@ def quiet(phase: str, share: float | None = None) -> None:
     """Preparation takes seconds at most once; the command line shows that it waits."""
 
 
-def main() -> int:
+def read_corpus(config: Mapping[str, Any]) -> int:
+    """Fill the cache in a process of its own, as its memory is not that of training; -> its exit code."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(said(lambda: prepare(build(config["data"]), build(config["tokenizer"]), quiet)))
+
+
+def said(work: Callable[[], Any]) -> int:
+    """-> an exit code; what the user can mend is one line"""
     try:
-        print(json.dumps(cost(json.load(sys.stdin))))
+        work()
     except LmxError as error:
-        print(f"lmx: {error}", file=sys.stderr)
+        print(f"lmx: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     return 0
+
+
+def main() -> int:
+    config = json.load(sys.stdin)
+    return read_corpus(config) or said(lambda: print(json.dumps(cost(config))))
 
 
 if __name__ == "__main__":

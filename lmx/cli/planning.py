@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lmx.build import build
 from lmx.cli.launching import ask
 from lmx.cli.list import show as columns
 from lmx.compare.arms import Arm
@@ -88,7 +89,7 @@ def training_time(
         return spent["flops"] / median(speeds)
     if probe:
         try:
-            return ask("lmx.preview", lambda: config)["seconds"]
+            return ask("lmx.preview", lambda: config, build(config["launcher"]).environment())["seconds"]
         except LmxError:  # the run itself will say it
             return None
     return None

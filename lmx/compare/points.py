@@ -34,6 +34,11 @@ class Space:
 
 def space(settings: Sequence[str]) -> Space:
     """Raises LmxError for no axes, an axis along which nothing can be compared, and a key that no point has."""
+    for setting in settings:
+        group, _, option = setting.partition(".")
+        if group == "sweep":
+            name, _, value = option.partition("=")
+            raise LmxError(f"sweep.{name} must be an option, not part of a run's config. Type --{name} {value}.")
     axes = {found.key: found for setting in settings if (found := axis(setting))}
     typed = [setting for setting in settings if key_of(setting) not in axes]
     seeds = axes.pop("seed", None)

@@ -22,7 +22,7 @@ from lmx import worker
 from lmx.config import plain
 from lmx.runs import Run
 
-STEPS, MORE = 2, 6
+STEPS, MORE = 2, 30
 SHARED = [
     "model=nano",
     "track=none",

@@ -6,13 +6,13 @@ two pairs a phenomenon and writing the report take. With LMX_RESULTS=FOLDER the 
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests import results
 from tests.faults.tiny import ROOT, corpus, environment, new, overrides, start
 
 COMMAND = "import sys; sys.argv[0] = 'lmx'; from lmx.cli import main; main()"
@@ -53,9 +53,7 @@ def main(arms: int = 6) -> None:
         "seconds_an_arm": round((together - alone) / arms, 2),
     }  # fmt: skip
     print(json.dumps(seen))
-    if place := os.environ.get("LMX_RESULTS"):
-        Path(place).mkdir(parents=True, exist_ok=True)
-        (Path(place) / "sweep_overhead.json").write_text(json.dumps(seen, indent=1) + "\n")
+    results.write("sweep_overhead", **seen)
 
 
 if __name__ == "__main__":

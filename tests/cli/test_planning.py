@@ -22,10 +22,14 @@ ENTRY = {
 
 def plan(folder, monkeypatch, *shared, seeds=1, words=("clm", "mlm"), probe=False, entry=ENTRY, seconds=7.0) -> str:
     """What is printed."""
-    monkeypatch.setattr(
-        planning, "ask",
-        lambda module, request: {"seconds": seconds} if module == "lmx.preview" else [entry] * len(request()),
-    )  # fmt: skip
+
+    def ask(module, request, environment=None):
+        if module != "lmx.preview":
+            return [entry] * len(request())
+        assert environment["OMP_NUM_THREADS"] == "3", "a step is timed as it will be made"
+        return {"seconds": seconds}
+
+    monkeypatch.setattr(planning, "ask", ask)
     console = Console(file=StringIO(), width=400)
     planning.show_plan(arms(words, shared, range(seeds)), existing(folder), KNOBS, console, probe=probe)
     return console.file.getvalue()  # type: ignore[attr-defined]
@@ -67,7 +71,7 @@ def test_time_is_that_of_runs_of_the_same_model(tmp_path, monkeypatch):
 
 def test_a_step_is_timed_where_nothing_tells(tmp_path, monkeypatch):
     assert "Time: about 0:14 of training, and what measuring takes." in plan(
-        tmp_path, monkeypatch, "budget.flops=1e12", probe=True
+        tmp_path, monkeypatch, "budget.flops=1e12", "launcher.threads=3", probe=True
     )
 
 

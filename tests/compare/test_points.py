@@ -67,6 +67,7 @@ def test_a_point_that_cannot_be_stops_no_other():
         (["optim.lr=interval(0.1,0.2)"], "Type --sampler random or tpe"),
         (["optim.lr=interval(0.2,0.1)"], "optim.lr must go from a number to a larger one"),
         (["optim.lr=tag(log,interval(0,0.1))"], "optim.lr must go from a number to a larger one"),
+        (["sweep.sampler=tpe", "optim.lr=0.1,0.2"], "sweep.sampler must be an option, .* Type --sampler tpe."),
     ],
 )
 def test_mistakes(settings, message):

@@ -155,3 +155,15 @@ def test_one_line_for_both(folder):
     assert launcher.returncode == 6
     assert (run.status()["state"], run.status()["exit_code"]) == ("failed", 6)
     assert "is not finite" in run.status()["reason"]
+
+
+def test_torchrun_begins_again_after_a_failure(folder, alone):
+    """From the newest checkpoint: a run that lost a rank ends like one that did not."""
+    launcher, run = start(folder, 2, "launcher.restarts=1")
+    until(trained(run, 6), LIMIT)
+    os.kill(other(run), signal.SIGKILL)
+    text, _ = launcher.communicate(timeout=LIMIT)
+    assert launcher.returncode == 0, text
+    assert run.status()["state"] == "done"
+    assert run.status()["note"] == "begun again after a failure, time 1"
+    alike(run, alone)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmx.runs import Run, find
+from tests import results
 from tests.faults.tiny import OVERRIDES, ROOT, corpus, environment
 
 COMMAND = "import sys; sys.argv[0] = 'lmx'; from lmx.cli import main; main()"
@@ -120,3 +121,4 @@ def test_twelve_arms(tmp_path):
     assert {run.name: contents(run) for run in runs if case(run) < 6} == finished
     lines = [line for line in again.stderr.splitlines() if "done" in line]
     assert len(lines) == 5, "exactly those that were missing"
+    results.write("failures", arms=12, finished=6, failed=failed, made_by_the_rerun=len(lines), unchanged=len(finished))

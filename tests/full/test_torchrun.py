@@ -9,6 +9,7 @@ import pytest
 
 from lmx.errors import INTERNAL, INTERRUPTED, PREEMPTED
 from lmx.train import checkpoint
+from tests import results
 from tests.dist.ranks import alike
 from tests.dist.test_two_ranks import LIMIT, launch, other, ranks, start, trained
 from tests.faults import tiny
@@ -71,3 +72,4 @@ def test_two_machines_meet(folder):
         assert each.returncode == 0, text
     assert run.read_json("environment.json")["processes"] == 2
     alike(run, alone)
+    results.write("nodes", nodes=2, processes=2, steps=tiny.STEPS, like_one_process="losses and weights to rounding")

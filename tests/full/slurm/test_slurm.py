@@ -1,19 +1,15 @@
-"""A sweep on a real SLURM, as an array: one job is requeued in the middle, and resumes to the same bits.
-
-LMX_RESULTS=FOLDER writes down what was seen, as .ci/full does.
-"""
+"""A sweep on a real SLURM, as an array: one job is requeued in the middle, and resumes to the same bits."""
 
 import json
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from lmx.launch.slurm import Slurm
 from lmx.runs import Run, find
+from tests import results
 from tests.faults.tiny import ROOT, corpus, differences, environment, left, new, overrides, start
 from tests.full.slurm.cluster import cluster, missing
 
@@ -67,17 +63,7 @@ def test_a_sweep_as_an_array_with_a_requeued_job(tmp_path):
     twin = new(tmp_path / "twin", *alike, f"data.path={tmp_path / 'text'}", "launcher.threads=1")
     assert start(twin).wait() == 0
     assert differences(left(first, STEPS), left(twin, STEPS)) == []
-    if folder := os.environ.get("LMX_RESULTS"):
-        seen = {
-            "slurm": version,
-            "jobs": 2,
-            "requeued": 1,
-            "saved_at_step": at,
-            "steps": STEPS,
-            "resumed": "the same bits",
-        }
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "slurm.json").write_text(json.dumps(seen, indent=1) + "\n")
+    results.write("slurm", slurm=version, jobs=2, requeued=1, saved_at_step=at, steps=STEPS, resumed="the same bits")
 
 
 def rate(run: Run) -> float:
