@@ -133,7 +133,7 @@ def duration(times: Sequence[tuple[float | None, float | None, int]], workers: i
     """Of all runs that are to be made, so many at once: (training, measuring, number of runs) of each arm."""
     making = [(training, measuring, number) for training, measuring, number in times if number]
     if any(training is None for training, _, _ in making):
-        return "Time: not known before the first run; `lmx compare … --plan` times a step of each arm."
+        return "Time: not known before the first run; `--plan` times a step of each arm."
     workers = min(workers, sum(number for _, _, number in making))
     training = sum(seconds * number for seconds, _, number in making if seconds is not None) / workers
     if any(measuring is None for _, measuring, _ in making):
