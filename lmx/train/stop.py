@@ -41,5 +41,7 @@ class Stop:
 
     def agreed(self, device: torch.device) -> bool:
         """Whether any rank was asked to stop: all ranks stop after the same step."""
-        self.code = distributed.largest(self.code, device)
-        return self.code != 0
+        told = distributed.largest(self.code, device)
+        if told:  # a signal that came meanwhile, of which the others do not know yet, is kept for the next step
+            self.code = told
+        return told != 0
