@@ -32,7 +32,6 @@ def start(folder: Path, processes: int, *more: str) -> tuple[subprocess.Popen[st
         "trainer.micro_batch=4",
         f"launcher.processes={processes}",
         "launcher.threads=1",
-        "launcher.grace=60",
         *more,
     ]
     return launch(folder, *tiny.overrides(folder, *settings))
@@ -111,7 +110,7 @@ def test_a_killed_launcher_leaves_no_orphan(folder):
     until(trained(run, 3), LIMIT)
     launcher.kill()
     launcher.communicate(timeout=LIMIT)
-    until(lambda: not ranks(run) and not run.alive(), LIMIT)
+    until(lambda: not ranks(run) and not run.alive(), 30)
     assert run.status()["state"] == "preempted", (run.status(), (run.path / "log.txt").read_text())
     assert checkpoint.load(run.path / "checkpoints").step >= 3
 
