@@ -48,6 +48,8 @@ def check(nodes: Nodes) -> None:
         told, _ = child.communicate(json.dumps({"run": None, "yardsticks": given}))
         for line in map(json.loads, told.splitlines()):
             raise failure(line["reason"], line["code"])
+        if child.returncode:
+            raise failure(f"{', '.join(given)}: the process that reads its files {ended(child.returncode)}.", INTERNAL)
 
 
 def measure(run: Run, step: int | None, nodes: Nodes) -> dict[str, LmxError]:
@@ -99,11 +101,13 @@ def applied(run: Run, step: int | None, nodes: Nodes) -> dict[str, LmxError]:
         child.wait()
         raise
     if code:
-        how = (
-            f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}, see {run.path}/log.txt"
-        )
+        how = ended(code) if code < 0 else f"{ended(code)}, see {run.path}/log.txt"
         failed |= {name: failure(f"its process {how}.", INTERNAL) for name in at if name not in failed}
     return failed
+
+
+def ended(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
 def failure(reason: str, code: int) -> LmxError:

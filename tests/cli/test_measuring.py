@@ -12,7 +12,7 @@ import pytest
 
 from lmx.cli import comparing
 from lmx.cli.aside import stoppable
-from lmx.cli.evaluating import measure, unmeasured
+from lmx.cli.evaluating import check, measure, unmeasured
 from lmx.cli.launching import tracked
 from lmx.errors import FAILED_ARM, INTERNAL, INTERRUPTED, PREEMPTED, LmxError
 from lmx.launch.local import Processes
@@ -39,6 +39,17 @@ class Faulty(Yardstick):
             misbehave(self.fault)
         same = {"scorer": "any", "items": 9, "unit": "share", "better": "higher", "comparability": "D"}
         return [Row(metric="accuracy", value=0.5, **same)]
+
+
+class Reader(Yardstick):
+    def __init__(self, *, path: str):
+        self.path = path
+
+    def __call__(self, subject, report):
+        return []
+
+    def check(self):
+        misbehave(self.path)
 
 
 class Slow:
@@ -174,6 +185,25 @@ def test_a_file_that_is_not_there_is_noticed_before_anything_is_trained(folder, 
     assert (child.returncode, told) == (3, "")
     assert said == "lmx: minimal_pairs.path must be a file, folder or glob that exists, got nowhere/pairs.jsonl.\n"
     assert set((folder / "runs").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "code"),
+    [
+        ("raise", "RuntimeError: broken in two lines", INTERNAL),
+        ("refuse", "faulty.path must be a file, got nothing.", 3),
+        ("die", "good, faulty: the process that reads its files was ended by SIGKILL.", INTERNAL),
+    ],
+)
+def test_who_cannot_read_its_files_is_no_reader_of_them(fault, said, code):
+    """Also where the process has no word for it."""
+    nodes = {
+        name: {"_target_": "mine.faulty.Reader", "path": how} for name, how in (("good", "none"), ("faulty", fault))
+    }
+    with pytest.raises(LmxError) as error:
+        check(nodes)
+    assert (str(error.value), error.value.exit_code) == (said, code)
+    check({"good": nodes["good"]})
 
 
 def test_one_that_fails_on_the_way_does_not_end_its_run(folder, monkeypatch):
