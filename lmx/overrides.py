@@ -57,6 +57,8 @@ def refuse(typed: str, key: str, equals: str, text: str) -> None:
         raise LmxError(
             f"{bare} must not be a setting: a config is stored and shared, a secret is not. Use `wandb login`."
         )
+    if bare == "recipe":
+        raise LmxError(f"recipe must go with lmx sweep. Type lmx sweep +recipe={clean(text)}.")
     if key.startswith("+"):
         raise LmxError(
             f"{show(typed)} must not add a key: a config has a fixed set of them. Type {clean(f'{bare}={text}')} for one it has."

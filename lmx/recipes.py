@@ -19,7 +19,8 @@ def recipes() -> dict[str, str]:
 
 
 def opened(settings: Sequence[str]) -> tuple[list[str], str | None]:
-    """`+recipe=NAME` gives way to its settings, which others that are typed replace; -> all settings, and what it tunes."""
+    """`+recipe=NAME` gives way to its settings, which others that are typed replace; -> all settings, and what it tunes
+    unless that is typed."""
     names = [setting.partition("=")[2] for setting in settings if setting.startswith(KEYS)]
     if not names:
         return [*settings], None
@@ -30,7 +31,10 @@ def opened(settings: Sequence[str]) -> tuple[list[str], str | None]:
     found = read(FOLDER / f"{names[0]}.yaml")
     typed = [setting for setting in settings if not setting.startswith(KEYS)]
     keys = set(map(key, typed))
-    return [*(one for one in found["sweep"] if key(one) not in keys), *typed], found.get("tune")
+    tune = found.get("tune")
+    return [*(one for one in found["sweep"] if key(one) not in keys), *typed], None if tune and key(
+        tune
+    ) in keys else tune
 
 
 def key(setting: str) -> str:

@@ -126,6 +126,7 @@ MISTAKES = {
     "seed=range(0,3)": "seed must have one value, got 'range(0,3)'. Use `lmx sweep` for several.",
     "objective=ask,files": "objective must have one value, got 'ask,files'. Use `lmx sweep` for several.",
     "objective=glob(*)": "Use `lmx sweep` for several.",
+    "+recipe=mask_rate": "recipe must go with lmx sweep. Type lmx sweep +recipe=mask_rate.",
     "hydra.run.dir=/x": "hydra.run.dir must not be set: lmx composes with Hydra, whose own settings are fixed.",
     "hydra/launcher=x": "hydra/launcher must not be set",
     "+hydra.callbacks.a._target_=os.system": "hydra.callbacks.a._target_ must not be set",

@@ -28,6 +28,7 @@ def test_what_is_typed_counts():
         "objective=mlm", "seed=range(0,3)", "model=tiny", "objective.rate=0.2,0.5", "budget.tokens=1e6", "device=cpu",
     ]  # fmt: skip
     assert {"model=nano", "budget.flops=4e12"} < set(own)
+    assert opened(["+recipe=mask_rate", "optim.lr=0.01"])[1] is None, "what is typed is not tuned over"
     assert opened(["objective=clm"]) == (["objective=clm"], None)
 
 
