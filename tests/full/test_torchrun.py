@@ -72,4 +72,6 @@ def test_two_machines_meet(folder):
         assert each.returncode == 0, text
     assert run.read_json("environment.json")["processes"] == 2
     alike(run, alone)
-    results.write("nodes", nodes=2, processes=2, steps=tiny.STEPS, like_one_process="metrics and validation to rounding")
+    results.write(
+        "nodes", nodes=2, processes=2, steps=tiny.STEPS, like_one_process="metrics and validation to rounding"
+    )
