@@ -21,11 +21,11 @@ lmx show objective=mlm            what the model sees and is asked
 
 app = typer.Typer(
     help=HELP,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer names this one alone of what click raises
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
@@ -59,10 +59,15 @@ def root(
 def main() -> None:
     """Run the command of sys.argv. A mistake of the user is one line; anything else keeps its traceback."""
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UsageError as error:
+        told = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        print(f"lmx: {told}{'' if told[-1] in '.?' else '.'} Type {error.ctx.command_path} --help.", file=sys.stderr)  # type: ignore[attr-defined]
+        sys.exit(LmxError.exit_code)
     except LmxError as error:
         print(f"lmx: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Exception:
         traceback.print_exc()
         sys.exit(INTERNAL)
+    sys.exit(code)

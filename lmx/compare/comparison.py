@@ -12,7 +12,7 @@ from lmx.compare.conventions import convention
 from lmx.compare.gates import Facts, learned, mismatch, refuse_mismatch
 from lmx.compare.gates import flags as gated
 from lmx.compare.overall import overall
-from lmx.compare.results import LEDGER, Result, Results
+from lmx.compare.results import LEDGER, Result, Results, native_terms, unit
 from lmx.compare.tuning import Choice
 from lmx.compare.twins import control, effects
 from lmx.compare.twins import flags as unequal
@@ -167,9 +167,9 @@ def shared(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def native(arm: Results) -> dict[str, Any]:
-    """Each term of an arm's own validation loss and its best constant, means over seeds: a panel of its own, never ranked."""
+    """What an arm says of itself in validation, and its best constants, means over seeds: a panel of its own, never ranked."""
     lines = [result.validation[-1] for result in arm.runs if result.validation]
-    terms = [key.removeprefix("loss/") for key in (lines[0] if lines else {}) if key.startswith("loss/")]
+    terms = native_terms(lines[0]) if lines else {}
 
     def mean(key: str) -> float | None:
         values = [line.get(key) for line in lines]
@@ -180,7 +180,9 @@ def native(arm: Results) -> dict[str, Any]:
         constants["loss"] = mean("unigram_nats")
     return {
         "arm": arm.name,
-        "terms": {term: {"nats": mean(f"loss/{term}"), "constant": constants[term]} for term in terms},
+        "terms": {
+            term: {"value": mean(key), "unit": unit(key), "constant": constants[term]} for term, key in terms.items()
+        },
     }
 
 

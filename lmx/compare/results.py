@@ -8,6 +8,7 @@ from typing import Any
 
 from lmx.runs import Run
 
+NATIVE = {"loss": "nats", "share": "share"}  # how keys begin of what an objective says of itself -> unit
 LEDGER = ("tokens", "positions", "targets", "flops", "seconds", "steps", "epochs")
 
 
@@ -87,3 +88,14 @@ class Results:
     def spent(self, key: str) -> float:
         """The mean over seeds."""
         return sum(result.ledger[key] for result in self.runs) / len(self.runs)
+
+
+def native_terms(line: Mapping[str, Any]) -> dict[str, str]:
+    """Term of an objective's own -> its key in a line of metrics or of validation."""
+    split = [(key, *key.partition("/")[::2]) for key in line]
+    return {term: key for key, first, term in split if first in NATIVE and term}
+
+
+def unit(key: str) -> str:
+    """Of what `native_terms` found"""
+    return NATIVE[key.partition("/")[0]]

@@ -41,7 +41,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self) -> dict[str, Any]:
-        """loss, loss/<term>, bits_per_byte where the objective measures text, the references, and rows of yardsticks."""
+        """loss, loss/TERM or share/TERM, bits_per_byte where the objective measures text, references, rows of yardsticks."""
         learner, device = self.subject.learner, self.subject.device
         objective = learner.objective
         sums, counts = dict.fromkeys(objective.weights, 0.0), dict.fromkeys(objective.weights, 0)
@@ -56,7 +56,7 @@ class Validation:
         learner.train()
         means = {term: sums[term] / counts[term] if counts[term] else None for term in sums}
         loss = sum(objective.weights[term] * value for term, value in means.items() if value is not None)
-        result = {"loss": loss} | {f"loss/{term}": value for term, value in means.items()} | self.references
+        result = {"loss": loss} | {objective.key(term): value for term, value in means.items()} | self.references
         constants = objective.constants(sums, counts)
         result |= {f"constant/{term}": value for term, value in constants.items()}
         if self.references["bytes"]:

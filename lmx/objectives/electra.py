@@ -80,6 +80,7 @@ class ELECTRA(MLM):
         self.widen = nn.Identity() if same else nn.Linear(self.generator.width, model.width, bias=False)
         self.judge = None if task == "replace_mlm" else Judge(model.width)
         self.weights |= {"trunk": weight, "replaced": 0.0}
+        self.counted = frozenset({"replaced"})
         self.hides, self.detects = "", self.judge is not None  # the trunk has never seen a mask
 
     def collate(self, samples: Sequence[Sample], keys: Keys) -> Batch:

@@ -44,6 +44,7 @@ class Objective(nn.Module, ABC):
     bounds = False  # True: the mean over random numbers of hidden tokens bounds -log p(text)
     detects = False  # True: `suspicion` tells what does not belong
     summary: Summary = "mean"  # where classifiers find what a text says: last position, first one, the text's mean
+    counted: frozenset[str] = frozenset()  # terms that count something among their predictions: shares, no nats
     indivisible = False  # True: the rows of a step are each other's candidates, and losses of its parts do not add up
 
     def __init__(self) -> None:
@@ -64,7 +65,11 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, model: Transformer, batch: Batch) -> dict[str, Tensor]:
-        """term -> [] loss in nats, summed over its predictions."""
+        """term -> [] loss in nats, or number of what is `counted`, summed over its predictions."""
+
+    def key(self, term: str) -> str:
+        """What a term is called where a run writes its mean down: loss/TERM in nats, or share/TERM."""
+        return f"{'share' if term in self.counted else 'loss'}/{term}"
 
     def constants(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, float]:
         """Further term -> mean nats that the best constant prediction would have reached, given what was seen of all terms."""

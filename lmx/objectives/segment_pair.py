@@ -72,6 +72,7 @@ class SegmentPair(MLM):
         nn.init.normal_(self.segments.weight, std=0.3 * model.width**-0.5)
         if relation != "none":
             self.weights |= {"relation": 1.0, "unlike": 0.0, "accuracy": 0.0}
+            self.counted = frozenset({"unlike", "accuracy"})
             self.pool, self.judge = nn.Linear(model.width, model.width), nn.Linear(model.width, 2)
             self.judge.is_head = True  # type: ignore[assignment]  # rows, no matrix: optimizers treat them like an embedding
 

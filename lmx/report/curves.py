@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lmx.compare.results import Result, Results
+from lmx.compare.results import NATIVE, Result, Results, native_terms, unit
 
 AXES = {"flops": "FLOPs", "tokens": "tokens", "targets": "targets", "seconds": "seconds of training"}
-OWN = ("loss", "constant")  # what a key begins with that is no yardstick's
+OWN = (*NATIVE, "constant")  # what a key begins with that is no yardstick's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,12 @@ class Panel:
 
 
 def native_panels(arms: Sequence[Results]) -> list[Panel]:
-    """Each arm's own held-out loss, a panel for each term, since terms of different objectives mean different things."""
+    """What each arm says of itself, a panel for each term, since terms of different objectives mean different things."""
     found = []
     for arm in arms:
         last = arm.runs[0].validation[-1] if arm.runs[0].validation else {}
-        for term in [key.removeprefix("loss/") for key in last if key.startswith("loss/")]:
-            one = curve(arm, f"loss/{term}")
+        for term, key in native_terms(last).items():
+            one = curve(arm, key)
             if one is None:
                 continue
             constant = mean(arm, f"constant/{term}")
@@ -46,7 +46,7 @@ def native_panels(arms: Sequence[Results]) -> list[Panel]:
                 constant = mean(arm, "unigram_nats")
             name = arm.name if term == "loss" else f"{arm.name}: {term}"
             lines = {} if constant is None else {"best constant": constant}
-            found.append(Panel(title=name, unit="nats", curves=[one], lines=lines))
+            found.append(Panel(title=name, unit=unit(key), curves=[one], lines=lines))
     return found
 
 

@@ -149,16 +149,16 @@ def floor(row: Mapping[str, Any]) -> str:
 
 def native(table: Mapping[str, Any]) -> Listing:
     """Own losses at the end, each with its best constant; nothing here may be ranked."""
-    terms = dict.fromkeys(term for one in table["native"] for term in one["terms"])
-    rows = [[term, "nats", *(loss(one["terms"].get(term)) for one in table["native"])] for term in terms]
+    terms = {term: found["unit"] for one in table["native"] for term, found in one["terms"].items()}
+    rows = [[term, unit, *(loss(one["terms"].get(term)) for one in table["native"])] for term, unit in terms.items()]
     return Listing(title="Own loss", head=["own loss, never ranked", "unit", *names(table)], rows=rows, arms=2)
 
 
 def loss(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["nats"] is None:
+    if found is None or found["value"] is None:
         return "–"
     beside = "" if found["constant"] is None else f" (constant {found['constant']:.3f})"
-    return f"{found['nats']:.3f}{beside}"
+    return f"{found['value']:.3f}{beside}"
 
 
 def contrasts(table: Mapping[str, Any]) -> Listing:

@@ -26,7 +26,7 @@ def number(value: float | None) -> str:
 
 def quality(line: dict[str, Any]) -> str:
     """Beside a validation loss: bits per byte where they exist, what counting words would reach, and the other terms."""
-    return " · ".join([native(line), *(further(line, name) for name in terms(line))])
+    return " · ".join([native(line), *(further(line, key) for key in terms(line))])
 
 
 def native(line: dict[str, Any]) -> str:
@@ -37,14 +37,14 @@ def native(line: dict[str, Any]) -> str:
 
 
 def terms(line: dict[str, Any]) -> list[str]:
-    """The terms of a loss besides the one that is named like it."""
-    names = [key.removeprefix("loss/") for key in line if key.startswith("loss/")]
-    return [name for name in names if name not in ("loss", "z")]
+    """Keys of what an objective says of itself, besides the loss that is named like it."""
+    return [key for key in line if key.startswith(("loss/", "share/")) and key not in ("loss/loss", "loss/z")]
 
 
-def further(line: dict[str, Any], name: str) -> str:
+def further(line: dict[str, Any], key: str) -> str:
+    name = key.partition("/")[2]
     constant = line.get(f"constant/{name}")
-    value = line[f"loss/{name}"]
+    value = line[key]
     shown = "–" if value is None else f"{value:.3f}"
     return f"{name} {shown}" + (f" (constant {constant:.3f})" if constant is not None else "")
 

@@ -2,7 +2,8 @@
 
     tokens, flops, seconds, step, epoch, …     what was spent: the axes
     train/loss, speed/tokens_per_second, …     of a training step
-    validation/loss, validation/bits_per_byte  of an evaluation in the loop; validation/loss/TERM are an objective's own
+    validation/loss, validation/bits_per_byte  of an evaluation in the loop; validation/loss/TERM and
+                                               validation/share/TERM are an objective's own
     validation/YARDSTICK/[TASK/]METRIC         a yardstick in the loop
     yardsticks/YARDSTICK/[TASK/]METRIC         a yardstick after training
     scorers/YARDSTICK/METRIC                   how the model was asked: part of a result, and another one for each objective
@@ -31,7 +32,9 @@ Score = dict[str, Any]
 
 def train_row(line: Mapping[str, Any]) -> dict[str, Any]:
     train = {
-        f"train/{key}": value for key, value in line.items() if key.startswith("loss") or key in ("lr", "grad_norm")
+        f"train/{key}": value
+        for key, value in line.items()
+        if key in ("loss", "lr", "grad_norm") or key.startswith(("loss/", "share/"))
     }
     speeds = {f"speed/{key}": line[key] for key in SPEEDS if line.get(key) is not None}
     return {key: line[key] for key in COUNTS} | train | speeds

@@ -66,7 +66,7 @@ class Record:
                 "lr": step.lr,
                 "grad_norm": step.grad_norm,
                 "loss": step.loss,
-                **{f"loss/{term}": value for term, value in step.losses.items()},
+                **{trainer.learner.objective.key(term): value for term, value in step.losses.items()},
                 "tokens_per_second": tokens / seconds if seconds else None,
                 "flops_per_second": speed,
                 "peak_share": speed / self.peak if speed and self.peak else None,

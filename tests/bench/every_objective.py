@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from lmx import config
 
-COUNTS = {"replaced", "unlike", "chance", "accuracy"}  # shares, and what constants follow from: no losses
+COUNTS = {"chance"}  # what a constant follows from: no loss
 
 
 def train(choice: str, steps: int, more: list[str]) -> dict:

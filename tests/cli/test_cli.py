@@ -87,9 +87,15 @@ def test_list():
 
 def test_usage():
     assert run("--version").stdout == f"lmx {lmx.__version__}\n"
-    assert run("confg").returncode == 2
-    assert "Did you mean 'config'?" in run("confg").stderr
-    assert run("config", "--jsn").returncode == 2
+    assert run().stdout == run("--help").stdout
+    for mistake, told in {
+        ("confg",): "No such command 'confg'. Did you mean 'config'? Type",
+        ("config", "--jsn"): "No such option: --jsn",
+        ("sweep", "--sampler", "rnd"): "'rnd' is not one of 'grid', 'random', 'tpe'. Type",
+    }.items():
+        done = run(*mistake)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert told in done.stderr
 
 
 def test_hostile_working_directory(tmp_path):

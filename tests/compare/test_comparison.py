@@ -91,8 +91,8 @@ def test_native_losses_stand_apart(tmp_path):
     runs = [[run(tmp_path, name, seed, loss=loss) for seed in FIVE] for name, loss in (("clm", 2.0), ("mlm", 4.0))]
     found = table(results("clm", runs[0]), results("mlm", runs[1]))
     assert [one["terms"]["loss"] for one in found["native"]] == [
-        {"nats": 2.0, "constant": 6.5},
-        {"nats": 4.0, "constant": 6.5},
+        {"value": 2.0, "unit": "nats", "constant": 6.5},
+        {"value": 4.0, "unit": "nats", "constant": 6.5},
     ]
     assert {one["yardstick"] for one in found["rows"]} == {"minimal_pairs"}
     assert not said(found, "nats")

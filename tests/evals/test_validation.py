@@ -8,15 +8,19 @@ import pytest
 import torch
 
 from lmx.batch import IGNORE
+from lmx.compare.results import native_terms, unit
 from lmx.data.noise import Keys
 from lmx.evals.ngram import Ngrams
 from lmx.evals.samples import samples
 from lmx.evals.validation import Validation, constant_nats
 from lmx.evals.yardstick import Subject
 from lmx.objectives.clm import CLM
+from lmx.objectives.electra import ELECTRA
 from lmx.objectives.mlm import MLM
+from lmx.track.figures import further, quality
 from lmx.train.learner import Learner
 from tests.conftest import texts, trunk
+from tests.golden.test_electra import KNOBS as DETECTION
 from tests.golden.test_mlm import KNOBS
 
 L = 16
@@ -68,6 +72,17 @@ def test_the_same_every_time_and_without_dropout(make_model, vocabulary, corpus)
     assert first == validation()
     assert first["bits_per_byte"] is None  # masked losses are no probability of the text
     assert first["unigram_nats"] > 0
+
+
+def test_what_is_counted_is_a_share_and_no_loss(make_model, vocabulary, corpus):
+    electra = ELECTRA(model=make_model(), vocabulary=vocabulary, **DETECTION | {"length": L})
+    validation, _, _ = make(make_model, vocabulary, corpus, electra)
+    result = validation()
+    assert 0 < result["share/replaced"] <= 1
+    assert "loss/replaced" not in result
+    assert further(result, "share/replaced") in quality(result)
+    assert native_terms(result) == {"loss": "loss/loss", "trunk": "loss/trunk", "replaced": "share/replaced"}
+    assert [unit(key) for key in native_terms(result).values()] == ["nats", "nats", "share"]
 
 
 def test_texts_follow_the_seed(make_model, vocabulary, corpus):
