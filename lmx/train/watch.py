@@ -10,6 +10,7 @@ the others wait for it, after `launcher.rank_timeout`. Whoever sees it says so i
 import faulthandler
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -204,6 +205,7 @@ def condition(pid: int) -> str:
 
 
 def last(stack: str) -> str:
-    """Where the main thread was, of a dumped stack."""
-    lines = [line.strip() for line in stack.rpartition("Current thread")[2].splitlines() if 'File "' in line]
+    """Where the main thread was, of a dumped stack, which lists it last. The current one may be that of the watch."""
+    threads = re.split(r"^(?:Current thread|Thread) 0x", stack, flags=re.MULTILINE)
+    lines = [line.strip() for line in threads[-1].splitlines() if 'File "' in line]
     return f", at {lines[0]}" if lines else ""

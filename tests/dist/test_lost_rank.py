@@ -1,7 +1,9 @@
 """A rank that dies, is stopped or is stuck ends the run: rank, step and stack are named, and nobody waits for ever."""
 
+import faulthandler
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from lmx.errors import INTERNAL
 from lmx.runs import RANK_TIMEOUT, Run
-from lmx.train.watch import condition
+from lmx.train.watch import condition, last
 from tests.dist.ranks import Ranks, serving
 from tests.faults import tiny
 from tests.faults.tiny import until
@@ -85,6 +87,26 @@ def test_an_error_of_one_rank_is_told_by_itself(server, folder):
     assert codes == [INTERNAL, INTERNAL]
     said = "rank 1, after step 4: internal error, see log.txt: ZeroDivisionError: of rank 1"
     assert run.read_json("status.json")["reason"] == said
+
+
+def test_the_main_thread_is_where_a_rank_is(tmp_path):
+    """Whichever thread writes the stacks, as the watch's own does where a rank sees that it is late."""
+
+    def waits():
+        dumped.wait()
+
+    def dump():
+        with (tmp_path / "stack").open("w") as file:
+            faulthandler.dump_traceback(file)
+        dumped.set()
+
+    dumped = threading.Event()
+    threading.Thread(target=dump).start()
+    waits()
+    stack = (tmp_path / "stack").read_text()
+    assert stack.startswith("Current thread")  # of the writer
+    assert "in dump" not in last(stack)
+    assert any(f"in {name}" in last(stack) for name in ("wait", "waits", "start"))
 
 
 def test_conditions():
