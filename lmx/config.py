@@ -79,7 +79,8 @@ def compose_files(picks: Iterable[Setting], conf: Path) -> tuple[dict[str, Any],
                 f"{pick.key} must be one of {', '.join(known)}, got {show(pick.value)}.{nearest(pick.text.lower(), known)}"
             )
     plain, chosen = merged(tuple(f"{pick.key}={pick.value}" for pick in picks), tuple(search_path()), conf)
-    return deepcopy(plain), {group: name for group, name in chosen.items() if group in groups(conf)}
+    known = groups(conf)
+    return deepcopy(plain), {group: name for group, name in chosen.items() if group in known}
 
 
 @cache

@@ -82,9 +82,13 @@ def alternatives(axis: Axis) -> list[str]:
 
 
 @cache
+def slots_of(composition: tuple[str, ...]) -> dict[str, Any]:
+    return {slot.name: slot for slot in places(composition)}
+
+
 def has(key: str, composition: tuple[str, ...]) -> bool:
     """Whether a choice of groups has a key, or a place for one of the user's own."""
-    slots = {slot.name: slot for slot in places(composition)}
+    slots = slots_of(composition)
     parts = key.split(".")
     above = [slots.get(".".join(parts[:size])) for size in range(1, len(parts))]
     return key in slots or any(one and isinstance(one.value, dict) and "_target_" not in one.value for one in above)

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -64,7 +65,7 @@ class Module:
         self.classes: dict[str, ast.ClassDef] = {}
         self.imports: dict[str, str] = {}  # local name -> full name
         self.aliases: dict[str, ast.expr] = {}  # Share = Annotated[...]
-        for node in parsed(path).body:
+        for node in parsed(path, path.stat().st_mtime_ns).body:
             match node:
                 case ast.ClassDef():
                     self.classes[node.name] = node
@@ -84,8 +85,9 @@ class Module:
                     self.aliases |= {ast.unparse(name): value for name, value in zip(names, values, strict=False)}
 
 
-def parsed(path: Path) -> ast.Module:
-    """Raises LmxError for what is not Python, as a plug-in may be while it is written."""
+@cache
+def parsed(path: Path, changed: int) -> ast.Module:
+    """A file as it is since `changed`. Raises LmxError for what is not Python, as a plug-in may be while it is written."""
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
