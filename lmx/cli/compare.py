@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lmx.cli.completion import Plugins, complete_arms
+from lmx.errors import LmxError
 
 
 def compare(
@@ -21,7 +22,7 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each arm; arms are paired by seed.")] = 1,
     name: Annotated[str | None, typer.Option(help="Of the comparison; default: its arms.")] = None,
-    runs: Annotated[str, typer.Option(help="Compare these runs, as they are: RUN1,RUN2,…")] = "",
+    runs: Annotated[str, typer.Option(help="Compare these runs, as they are: --runs RUN1 RUN2 …")] = "",
     evaluate: Annotated[
         str, typer.Option("--eval", help="Yardsticks and their settings, as lmx evaluate takes them, or all.")
     ] = "likelihood minimal_pairs cloze embeddings",
@@ -48,14 +49,22 @@ def compare(
     lmx compare clm mlm ul2 model=tiny budget.flops=1e14 --seeds 5
     lmx compare mlm "mlm objective.rate=0.4" span --name rates
     lmx compare clm mlm --tune optim.lr=0.005,0.01,0.02
-    lmx compare --runs RUN1,RUN2
+    lmx compare --runs RUN1 RUN2
     """
     from lmx.cli import comparing, tables
     from lmx.cli.aside import stoppable
 
+    words, typed = [], words or []
+    for word in typed:  # seeds=5 is --seeds 5: a run has one seed, and its config no such key
+        if (number := word.removeprefix("seeds=")) == word:
+            words.append(word)
+        elif number.isdigit() and 1 <= int(number) <= 1000:
+            seeds = int(number)
+        else:
+            raise LmxError(f"seeds must be a whole number from 1 to 1000, got {number}.")
     with stoppable():
         table = comparing.compare(
-            words or [],
+            words,
             seeds=seeds,
             name=name,
             chosen=runs,

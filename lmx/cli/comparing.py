@@ -55,9 +55,9 @@ def compare(
             "--aa must go with --seeds 2 or more, and without --runs: it takes runs of its own, and pairs of them."
         )
     if chosen:
-        if words:
-            raise LmxError(f"--runs must stand alone, got {' '.join(words)} too: runs are compared as they are.")
-        groups = named([Run.open(one) for one in filter(None, chosen.split(","))])
+        if set_ := [word for word in words if "=" in word]:
+            raise LmxError(f"--runs must go without settings, got {' '.join(set_)}: runs are compared as they are.")
+        groups = named([Run.open(one) for one in filter(None, [*chosen.split(","), *words])])
         if ended := [Result(run) for runs in groups.values() for run in runs if done(run)]:
             refuse_unequal(ended)
         folder = root() / f"compare-{checked_name(name) or 'runs'}"

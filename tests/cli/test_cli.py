@@ -91,6 +91,7 @@ def test_usage():
     for mistake, told in {
         ("confg",): "No such command 'confg'. Did you mean 'config'? Type",
         ("config", "--jsn"): "No such option: --jsn",
+        ("compare", "clm", "mlm", "seeds=0"): "seeds must be a whole number from 1 to 1000, got 0.",
         ("sweep", "--sampler", "rnd"): "'rnd' is not one of 'grid', 'random', 'tpe'. Type",
     }.items():
         done = run(*mistake)

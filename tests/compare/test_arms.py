@@ -304,8 +304,12 @@ def test_runs_that_exist_are_measured_and_compared(tmp_path, desk):
     assert found is not None
     assert [(arm["name"], arm["seeds"]) for arm in found["arms"]] == [("clm", [0, 1]), ("mlm", [0, 1])]
     assert found["failed"] == {"mlm seed 2": "not finite"}
-    with pytest.raises(LmxError, match="--runs must stand alone"):
-        comparing.compare(["clm"], chosen=chosen, **asked)
+    first, *others = chosen.split(",")
+    again = comparing.compare(others, chosen=first, **asked)
+    assert again is not None
+    assert again["arms"] == found["arms"]
+    with pytest.raises(LmxError, match="--runs must go without settings, got length=64"):
+        comparing.compare(["length=64"], chosen=chosen, **asked)
 
 
 def test_a_control_is_made_beside_the_arms(tmp_path, desk):
