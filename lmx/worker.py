@@ -79,7 +79,11 @@ def train(run: Run, stop: Stop, watch: Watch) -> int:
     restore(run, config, trainer, fingerprint, record)
     record.environment(trainer)
     record.phase("compiling" if trainer.compiled else "warming up")
+    wanted = trainer.compiled
     trainer.warm_up()
+    if wanted and not trainer.compiled:
+        record.note("compiled, the gradient was not finite: trained uncompiled")
+        record.environment(trainer)
     record.phase("training")
     if not loop(run, parts, record, stop):
         save(run, trainer, fingerprint, record)

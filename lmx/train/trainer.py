@@ -107,15 +107,20 @@ class Trainer:
     def warm_up(self) -> None:
         """Compile what declares that it `compiles`, and let the cost of starting fall before the clock runs.
 
-        Weights stay as they are.
+        Weights stay as they are. Where compiled code makes gradients that are not finite, as that of torch 2.13 does with bf16 on
+        some CPUs, `compiled` is false afterwards.
         """
-        if self.compiled:
-            for module in self.learner.modules():
-                if getattr(module, "compiles", False):
-                    module.compile()
+        modules = [one for one in self.learner.modules() if getattr(one, "compiles", False)] if self.compiled else []
+        for module in modules:
+            module.compile()
         self.learner.train()
         micro = self.loader(self.ledger.step + 1, self.budget.share(self.ledger))[0]
         self.backward(micro, dict.fromkeys(self.learner.objective.weights, 1))
+        norm = self.gradient_norm()
+        if modules and distributed.total([not math.isfinite(norm)], self.device)[0]:
+            self.compiled = False
+            for module in modules:
+                module._compiled_call_impl = None
         self.optimizer.zero_grad()
 
     def run(self) -> Iterator[Step]:

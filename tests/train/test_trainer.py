@@ -10,6 +10,8 @@ from lmx.batch import IGNORE
 from lmx.data.loader import Micro
 from lmx.data.noise import Keys
 from lmx.errors import NonFinite
+from lmx.nn.block import Block
+from lmx.nn.cross_entropy import Slopes
 from lmx.objectives.clm import CLM
 from lmx.objectives.mlm import MLM
 from lmx.optim.optimizer import AdamW
@@ -162,6 +164,31 @@ def test_gradients_are_those_of_one_step(make_model, vocabulary):
     trainer.warm_up()
     norms = [step.grad_norm for step in trainer.run()]
     assert norms == [norms[0]] * 3
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_compiled_code_that_is_wrong_is_not_used(make_model, vocabulary, monkeypatch, broken):
+    """As torch 2.13 makes with bf16 on some CPUs: gradients that are not finite."""
+
+    class Nothing(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, slope):
+            return slope * (float("nan") if broken else 1.0)
+
+    def compiled(block):
+        block._compiled_call_impl = lambda *given: Nothing.apply(block._call_impl(*given))
+
+    monkeypatch.setattr(Block, "compile", compiled)
+    monkeypatch.setattr(Slopes, "compile", lambda slopes: None)
+    trainer = make_trainer(make_model(), objectives(vocabulary, "clm"), vocabulary, 8)
+    trainer.compiled = True
+    trainer.warm_up()
+    assert trainer.compiled is not broken
+    assert next(trainer.run()).applied
 
 
 def test_dropout_is_that_of_the_sample(make_model, vocabulary):
