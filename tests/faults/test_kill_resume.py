@@ -1,6 +1,6 @@
 """kill -9 at random moments of a run: what is resumed ends as if it had never been interrupted, bit for bit.
 
-LMX_KILLS=200 kills so many times; otherwise a few. What such a comparison would notice: tests/full/test_kill_controls.py.
+LMX_KILLS=200 kills so many times; otherwise a few.
 """
 
 import os
@@ -17,8 +17,9 @@ import pytest
 from lmx.runs import Run
 from tests.faults import tiny
 from tests.faults.tiny import Server, left
+from tests.faults.worker_server import BUGS
 
-KILLS = int(os.environ.get("LMX_KILLS", "5"))
+KILLS = int(os.environ.get("LMX_KILLS", "8"))
 KINDS = list(
     product(["clm", "mlm"], ["fp32", "bf16"], [8, 2], ["muon", "adamw"])
 )  # 8 sequences a step: 1 or 4 micro-batches
@@ -100,6 +101,23 @@ def test_killed_right_after_a_step(server, folder, reference, step):
     run = new(folder, KINDS[3])
     assert server.work(run, kill_at=step) == -signal.SIGKILL
     assert server.work(run) == 0
+    assert tiny.differences(reference, left(run)) == []
+
+
+@pytest.mark.parametrize(("bug", "step"), [(bug, 40 if bug == "late" else 13) for bug in BUGS])
+def test_bugs_are_seen(server, folder, reference, bug, step):
+    """The control: the same kill, with a mistake in the worker that a straight run would not show."""
+    run = new(folder, KINDS[3])
+    assert server.work(run, bug=bug, kill_at=step) == -signal.SIGKILL
+    assert server.work(run, bug=bug) == 0
+    assert tiny.differences(reference, left(run))
+
+
+@pytest.mark.parametrize("bug", ["moments", "lines", "ledger", "late"])
+def test_bugs_that_a_straight_run_hides(server, folder, reference, bug):
+    """So it is resuming that the test above looks at."""
+    run = new(folder, KINDS[3])
+    assert server.work(run, bug=bug) == 0
     assert tiny.differences(reference, left(run)) == []
 
 
