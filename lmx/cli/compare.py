@@ -2,12 +2,15 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from lmx.cli.completion import Plugins, complete_arms
 from lmx.errors import LmxError
+
+MOST = 1000  # seeds
 
 
 def compare(
@@ -20,7 +23,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each arm; arms are paired by seed.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=MOST, help="Runs of each arm; arms are paired by seed.")] = 1,
     name: Annotated[str | None, typer.Option(help="Of the comparison; default: its arms.")] = None,
     runs: Annotated[str, typer.Option(help="Compare these runs, as they are: --runs RUN1 RUN2 …")] = "",
     evaluate: Annotated[
@@ -54,14 +57,7 @@ def compare(
     from lmx.cli import comparing, tables
     from lmx.cli.aside import stoppable
 
-    words, typed = [], words or []
-    for word in typed:  # seeds=5 is --seeds 5: a run has one seed, and its config no such key
-        if (number := word.removeprefix("seeds=")) == word:
-            words.append(word)
-        elif number.isdigit() and 1 <= int(number) <= 1000:
-            seeds = int(number)
-        else:
-            raise LmxError(f"seeds must be a whole number from 1 to 1000, got {number}.")
+    words, seeds = counted(words or [], seeds)
     with stoppable():
         table = comparing.compare(
             words,
@@ -80,3 +76,13 @@ def compare(
     else:
         tables.show(table)
     sys.exit(comparing.code(table))
+
+
+def counted(words: Sequence[str], seeds: int) -> tuple[list[str], int]:
+    """`seeds=5` among the words is --seeds 5: a run has one seed, and its config no such key."""
+    typed = [word.removeprefix("seeds=") for word in words if word.startswith("seeds=")]
+    for number in typed:
+        if not (number.isdigit() and 1 <= int(number) <= MOST):
+            raise LmxError(f"seeds must be a whole number from 1 to {MOST}, got {number}.")
+    left = [word for word in words if not word.startswith("seeds=")]
+    return left, int(typed[-1]) if typed else seeds
