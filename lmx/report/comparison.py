@@ -119,8 +119,8 @@ class Page:
             section("A/A control", twins, self.listing(aa)) if aa.rows else "",
             section(
                 "Own loss, never ranked",
-                f"Held-out nats of each objective's own task, each against its own best constant prediction, and shares of what is "
-                f"counted beside them. {BAND}",
+                "Held-out nats of each objective's own task, each against its own best constant prediction, and shares of "
+                f"what is counted beside them. {BAND}",
                 *self.part("own"),
                 self.listing(listings.native(self.table)),
             ),
