@@ -25,7 +25,7 @@ def main(arms: int = 6) -> None:
         corpus(folder / "text")
         rates = [round(0.1 + 0.05 * number, 2) for number in range(arms)]
         shared = ["objective=mlm", "budget.steps=40", "launcher.threads=1"]
-        start(new(folder, *shared, "objective.rate=0.5")).wait()  # fills the corpus cache
+        start(new(folder, *shared, "objective.rate=0.05")).wait()  # fills the corpus cache, and is no arm
         began = time.monotonic()
         bare = [
             new(folder / "bare", *shared, f"objective.rate={rate}", f"data.path={folder / 'text'}") for rate in rates
