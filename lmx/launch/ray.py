@@ -125,7 +125,8 @@ def loaded() -> Any:
 
 
 def carry(command: list[str], path: str, variables: dict[str, str], grace: int) -> int:
-    """In a worker of Ray. A task that is cancelled hears of it as Ctrl-C."""
+    """In a worker of Ray. A task that is cancelled hears of it as Ctrl-C, also where Ray began in the background, deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with (Path(path) / "log.txt").open("ab") as log:
         child = subprocess.Popen(
             command, env=os.environ | variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

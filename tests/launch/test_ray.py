@@ -19,8 +19,9 @@ SLOW = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); pr
 
 @pytest.fixture(scope="module")
 def launcher():
+    """Ray as `lmx sweep … &` in a script begins it: deaf to Ctrl-C, as are its workers."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    yield Ray(
+    one = Ray(
         workers=2,
         processes=1,
         threads=None,
@@ -32,6 +33,10 @@ def launcher():
         gpus=0,
         retries=0,
     )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    one.fleet()
+    signal.signal(signal.SIGINT, before)
+    yield one
     ray.shutdown()
 
 
