@@ -17,6 +17,7 @@ BEFORE = {
     "parallel": "ddp",
     "gather": "fp32",
 }  # keys of the trainer that have not always been there, at what all runs had
+ALIKE = ("budget", "length", "data", "tokenizer")  # in which runs may not differ that are to be ranked
 BOOKKEEPING = ("log_every", "checkpoint_every", "keep", "recompute", "offload")  # of the trainer: the same bits
 
 
@@ -34,7 +35,7 @@ class Arm:
 
 
 def arms(words: Sequence[str], shared: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
-    """`mlm` and `mlm objective.rate=0.4` -> arms. Raises LmxError for fewer than two, and for two that are the same."""
+    """`mlm` and `mlm objective.rate=0.4` -> arms. Raises LmxError for fewer than two, and for two that are the same or unlike."""
     if len(words) < 2:
         raise LmxError(f"lmx compare must have at least two arms, got {len(words)}. Type e.g. lmx compare clm mlm.")
     found = [arm(word, shared, seeds) for word in words]
@@ -43,7 +44,21 @@ def arms(words: Sequence[str], shared: Sequence[str], seeds: Sequence[int]) -> l
         twin = known.setdefault(one.identities[0], one.name)
         if twin != one.name or sum(other.name == one.name for other in found) > 1:
             raise LmxError(f"arms must differ, got {twin} and {one.name}, which are the same. Name each once.")
+        refuse_unlike(found[0], one)
     return found
+
+
+def refuse_unlike(one: Arm, other: Arm) -> None:
+    """Raises LmxError for arms whose runs could not be compared, before they are made."""
+    ours, theirs = (
+        {key: config["choices"].get(key) for key in ALIKE} | flatten({key: config[key] for key in ALIKE})
+        for config in (one.configs[0], other.configs[0])
+    )
+    for key, (value, other_value) in differences([ours, theirs]).items():
+        raise LmxError(
+            f"arms to compare must have the same {key}, got {json.dumps(value)} of {one.name} and {json.dumps(other_value)} of "
+            f"{other.name}: their numbers would mean different things. Type it once, for all arms."
+        )
 
 
 def arm(word: str, shared: Sequence[str], seeds: Sequence[int]) -> Arm:

@@ -12,11 +12,9 @@ from itertools import product
 from math import exp, log
 from typing import Any
 
-from lmx.compare.arms import Arm, arm, flatten
+from lmx.compare.arms import ALIKE, Arm, arm, flatten
 from lmx.config import Axis, axis, groups, places, plain
 from lmx.errors import LmxError
-
-UNLIKE = ("budget", "length", "data", "tokenizer")  # runs of which could not be ranked
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def space(settings: Sequence[str]) -> Space:
             "lmx sweep must have a key with several values, got none. Type e.g. lmx sweep objective=mlm objective.rate=0.15,0.3."
         )
     for key in axes:
-        if key.partition(".")[0] in UNLIKE:
+        if key.partition(".")[0] in ALIKE:
             raise LmxError(
                 f"{key} must not be an axis: runs that differ in it are not to be ranked. Sweep once for each."
             )

@@ -104,6 +104,11 @@ def test_arms_are_paired_by_seed():
         (["clm", "objective.rate=0.4 mlm"], [], "an arm must begin with an objective"),
         (["clm", "mlm seed=3"], [], "seeds must be typed as --seeds"),
         (["clm", "mlm"], ["seed=3"], "seeds must be typed as --seeds"),
+        (["clm", "mlm tokenizer.size=512"], [], "same tokenizer.size, got null of clm and 512 of mlm"),
+        (["clm", "mlm data.validation=0.3"], [], "same data.validation, got 0.05 of clm and 0.3 of mlm"),
+        (["clm", "mlm length=64"], [], "same length, got 128 of clm and 64 of mlm"),
+        (["clm", "sft"], [], 'same data, got "sotu" of clm and "instructions" of sft'),
+        (["clm", f"mlm {BUDGET}9"], [], "same budget"),
     ],
 )
 def test_arms_that_are_none(words, shared, why):
