@@ -120,9 +120,9 @@ def measuring_time(config: Mapping[str, Any], earlier: Sequence[Result], nodes: 
 
 
 def budget(wanted: Sequence[Arm]) -> str:
-    budgets = {stated(arm.configs[0]) for arm in wanted}
-    told = " or ".join(f"{short(amount)} {SHARED.get(currency, currency)}" for currency, amount in sorted(budgets))
-    return f"Budget: {told} a run. Seeds: {', '.join(str(config['seed']) for config in wanted[0].configs)}."
+    currency, amount = stated(wanted[0].configs[0])
+    seeds = ", ".join(str(config["seed"]) for config in wanted[0].configs)
+    return f"Budget: {short(amount)} {SHARED.get(currency, currency)} a run. Seeds: {seeds}."
 
 
 def conventions(wanted: Sequence[Arm]) -> list[str]:
@@ -147,9 +147,9 @@ def coarse(wanted: Sequence[Arm], spendings: Sequence[Mapping[str, float]]) -> l
 
     Raises LmxError where that can be foreseen.
     """
-    (currency, amount), *others = dict.fromkeys(stated(arm.configs[0]) for arm in wanted)
+    currency, amount = stated(wanted[0].configs[0])
     shares = {arm.name: spent["step"] for arm, spent in zip(wanted, spendings, strict=True) if "step" in spent}
-    if others or currency == "steps" or not shares:
+    if currency == "steps" or not shares:
         return []
     largest = max(shares, key=shares.__getitem__)
     step = f"a step of {largest} is {shares[largest]:.1%} of"
